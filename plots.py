@@ -1,0 +1,102 @@
+"""Pictures: training curves, augmented digits, confusion matrix, mistakes, the whole ladder.
+
+Each function draws one matplotlib figure of fixed size and returns it; end a notebook cell
+with `plt.show()`. Every title names the data set. Colours are Okabe and Ito's, which
+colour-blind readers can tell apart, and no meaning rests on colour alone.
+"""
+
+import matplotlib.pyplot as plt
+import torch
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from utils import CLASSES, MEAN, STD, predict
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+STYLES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
+
+plt.rcParams.update({"figure.dpi": 100, "font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def training_curves(histories, target=None):
+    """Draw training and test loss over training and test accuracy, a line per entry of {label: History}.
+
+    The first entry is the run in question, the others are drawn to compare with; `target` is
+    a test accuracy in percent.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained", sharex=True)
+    names = [("train_loss", "training loss"), ("test_loss", "test loss"),
+             ("train_accuracy", "training accuracy, %"), ("test_accuracy", "test accuracy, %")]
+    for axis, (field, title) in zip(axes.flat, names):
+        for (label, history), (colour, style) in zip(histories.items(), STYLES):
+            axis.plot([e.epoch for e in history], [getattr(e, field) for e in history], style,
+                      color=colour, marker="o", markersize=4, label=label)
+        axis.set_title(title, fontsize=14)
+        axis.grid(alpha=0.3)
+    for axis in axes[1]:
+        axis.set_xlabel("epoch")
+    if target:
+        axes[1, 1].axhline(target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
+    axes[1, 1].legend(loc="lower right", fontsize=12)
+    datasets = dict.fromkeys(history.dataset for history in histories.values())
+    figure.suptitle(", ".join(datasets), fontsize=15)
+    return figure
+
+
+def ladder(histories):
+    """Draw the error on the test set by epoch, a labelled line per entry of {label: History}, on a log scale."""
+    figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
+    palette = [GREY, BLUE, "#56B4E9", PURPLE, ORANGE, GREEN]
+    for (label, history), colour, marker in zip(histories.items(), palette, "os^vDP"):
+        axis.plot([e.epoch for e in history], [100 - e.test_accuracy for e in history],
+                  color=colour, marker=marker, label=f"{label}: {history.last.test_accuracy:.2f} %")
+    axis.set_yscale("log")
+    axis.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axis.minorticks_off()
+    axis.set(xlabel="epoch", ylabel="test error, %", title=f"{history.dataset}: the ladder, accuracy at the last epoch in the legend")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def _sheet(images, titles, columns, heading):
+    """Draw normalised images (N, 1, 28, 28) in rows of `columns`, a title over each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(10, 10 / columns * rows * 1.22 + 0.5), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles):
+        axis.imshow(image[0].float().cpu() * STD + MEAN, cmap="gray_r", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=12)
+    figure.suptitle(heading, fontsize=15)
+    return figure
+
+
+def augmented_sheet(data, augment, digits=8, draws=3):
+    """Show the first training images as they are, and under each what `augment` makes of it in `draws` draws."""
+    images = data.train.images[:digits]
+    with torch.random.fork_rng():   # looking must not change the training that follows
+        rows = [images] + [augment(images) for _ in range(draws)]
+    titles = [str(label.item()) for label in data.train.labels[:digits]] + [""] * digits * draws
+    return _sheet(torch.cat(rows), titles, digits, f"{data.name}: first row as it is, below it augmented")
+
+
+def confusion(net, data):
+    """Draw the confusion matrix of `net` on the test set, correct answers left out so that mistakes show."""
+    predicted = predict(net, data.test.images).argmax(1).cpu()
+    labels = data.test.labels.cpu()
+    wrong = predicted != labels
+    figure, axis = plt.subplots(figsize=(8, 7), layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(labels[wrong], predicted[wrong], labels=range(CLASSES),
+                                            cmap="Blues", colorbar=False, ax=axis)
+    axis.set(title=f"{data.name}: mistakes of {type(net).__name__}, {wrong.sum()} of {len(labels):,}",
+             xlabel="predicted", ylabel="true")
+    return figure
+
+
+def mistakes(net, data, count=16):
+    """Show the test images that `net` gets wrong with the greatest confidence: true label, prediction, probability."""
+    confidence, predicted = predict(net, data.test.images).exp().max(1)
+    wrong = (predicted != data.test.labels).nonzero().flatten()
+    wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)][:count]
+    titles = [f"{data.test.labels[i]}, not {predicted[i]} ({100 * confidence[i]:.0f} %)" for i in wrong]
+    return _sheet(data.test.images[wrong], titles, 4, f"{data.name}: the most confident mistakes of {type(net).__name__}")

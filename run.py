@@ -1,0 +1,249 @@
+"""Run notebooks top to bottom and keep what they give.
+
+For each notebook this writes the notebook with its outputs and the numbers in its text, the
+record results/NAME.json and the picture results/NAME.png; then README's table,
+results/ladder.png and results/SHA256SUMS. Nothing else writes any of these. All or nothing:
+a run that fails, or one on the digits sample, leaves every file as it was.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+import utils
+from utils import RESULTS, ROOT
+
+REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; --repo rewrites it everywhere
+NOTEBOOKS = ROOT / "notebooks"
+README = ROOT / "README.md"
+SUMS = RESULTS / "SHA256SUMS"
+
+
+class RunError(Exception):
+    """A notebook did not run to its end."""
+
+
+def names():
+    """List the notebooks' names, in the order of the ladder."""
+    return sorted((path.stem for path in NOTEBOOKS.glob("*.ipynb")), key=lambda name: int(name.split("_")[0]))
+
+
+def records():
+    """Return all records, by notebook, in the order of the ladder."""
+    return {name: utils.read_record(RESULTS / f"{name}.json")
+            for name in names() if (RESULTS / f"{name}.json").exists()}
+
+
+# ---------------------------------------------------------------- executing
+
+class LiveClient(NotebookClient):
+    """Executes a notebook and shows what its cells print as they print it."""
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream":
+            print(msg["content"]["text"], end="", flush=True)
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(name, folder):
+    """Execute notebook `name` and return it; its record, if there is one, is written to `folder`.
+
+    Raises RunError that names the cell which failed.
+    """
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    metadata = notebook.metadata.copy()
+    environment = dict(os.environ, RECORD_DIR=str(folder), TQDM_DISABLE="1")
+    at = []
+    client = LiveClient(notebook, timeout=None, coalesce_streams=True, record_timing=False,
+                        on_cell_execute=lambda cell, cell_index: at.append(cell_index),
+                        resources={"metadata": {"path": str(NOTEBOOKS)}})
+    try:
+        client.execute(env=environment)
+    except CellExecutionError as error:
+        raise RunError(f"cell {at[-1] + 1} failed with {error.ename}: {error.evalue}\n{error.traceback}") from None
+    except DeadKernelError:
+        raise RunError(f"the kernel died in cell {at[-1] + 1}: out of memory?") from None
+    notebook.metadata = metadata   # the executing machine's Python version is in the record
+    return notebook
+
+
+def picture(notebook):
+    """Return the PNG of the training curves in an executed notebook."""
+    cell = next(cell for cell in notebook.cells if "training_curves(" in cell.source)
+    return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
+
+
+# ---------------------------------------------------------------- numbers in text
+
+NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)-?[\d.,]*\d")
+
+
+def with_numbers(text, all_records, name=None):
+    """Replace every number that follows `<!--= source -->` by the one that its source names.
+
+    A source is a path into the record of notebook `name`, or into another's after its name and
+    a slash: `LightNet.best.test_accuracy`, `2_batch_norm/minutes`, `all/minutes`. Raises
+    KeyError for a source that is not there.
+    """
+    return NUMBER.sub(lambda m: m[1] + _number(m[2], all_records, name), text)
+
+
+def _number(source, all_records, name):
+    name, _, path = source.rpartition("/") if "/" in source else (name, "", source)
+    if path == "minutes":
+        chosen = all_records.values() if name == "all" else [all_records[name]]
+        return f"{sum(run['seconds'] for record in chosen for run in record['runs']) / 60:.0f}"
+    value = all_records[name]
+    value = {**value, **{run["name"]: run for run in value["runs"]}}
+    for key in path.split("."):
+        value = value[key]
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+def results_table(all_records):
+    """Write README's results table."""
+    lines = ["| step | change | parameters | best test accuracy | last | claimed | Colab |", "|---|---|--:|--:|--:|--:|---|"]
+    for name, record in all_records.items():
+        link, badge = f"[{name}](notebooks/{name}.ipynb)", f"[![Open in Colab]({BADGE})]({colab(name)})"
+        for run in record["runs"]:
+            if not run["claim"]:   # a comparison, told in its notebook
+                continue
+            lines.append(f"| {link} | {run['change']} | {run['parameters']:,} | {run['best']['test_accuracy']:.2f} % "
+                         f"| {run['last']['test_accuracy']:.2f} % | {run['claim']['test_accuracy']:.2f} % | {badge} |")
+    return "\n".join(lines)
+
+
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+
+
+def colab(name):
+    """Return the address that opens notebook `name` on Colab."""
+    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
+
+
+def readme(text, all_records):
+    """Return README's text with its results table and its numbers made anew."""
+    before, rest = text.split("<!-- results -->\n")
+    after = rest.split("<!-- /results -->")[1]
+    text = f"{before}<!-- results -->\n{results_table(all_records)}\n<!-- /results -->{after}"
+    return with_numbers(text, all_records)
+
+
+# ---------------------------------------------------------------- writing
+
+def keep(name, notebook, folder):
+    """Write all that follows from the executed `notebook` and its record in `folder`."""
+    record = utils.read_record(folder / f"{name}.json")
+    record["recipe"] = recipe(notebook)
+    utils.write_record(record, folder / f"{name}.json")
+    everything = {**records(), name: record}
+    everything = {n: everything[n] for n in names() if n in everything}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_numbers(cell.source, everything, name)
+    write({
+        NOTEBOOKS / f"{name}.ipynb": nbformat.writes(notebook).encode() + b"\n",
+        RESULTS / f"{name}.json": (folder / f"{name}.json").read_bytes(),
+        RESULTS / f"{name}.png": picture(notebook),
+        RESULTS / "ladder.png": ladder_picture(everything),
+        README: readme(README.read_text(), everything).encode(),
+    })
+
+
+def recipe(notebook):
+    """Return the lines of the cells that set hyperparameters and train, as the record keeps them."""
+    return [line for cell in notebook.cells if cell.cell_type == "code" and re.search(r"optim\.|\bfit\(", cell.source)
+            for line in cell.source.splitlines()]
+
+
+def ladder_picture(all_records):
+    """Return the PNG that shows every recorded training."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import plots
+
+    png = io.BytesIO()
+    plots.ladder({run["name"]: utils.load_history(record, run["name"])
+                  for record in all_records.values() for run in record["runs"] if run["claim"]}).savefig(png, dpi=100)
+    return png.getvalue()
+
+
+def write(files):
+    """Write {path: bytes} beside the old files, then rename all, then renew the checksums."""
+    for path, content in files.items():
+        path.with_name(path.name + ".part").write_bytes(content)
+    for path in files:
+        path.with_name(path.name + ".part").replace(path)
+    SUMS.write_text(checksums())
+
+
+def checksums():
+    """Return the checksums of notebooks, records and pictures, as `sha256sum -c results/SHA256SUMS` reads them."""
+    kept = sorted([*NOTEBOOKS.glob("*.ipynb"), *RESULTS.glob("*.json"), *RESULTS.glob("*.png")])
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(ROOT).as_posix()}\n" for path in kept)
+
+
+def move_repository(new):
+    """Point badges and set-up cells to the repository `new`, OWNER/NAME."""
+    files = [Path(__file__), README, *NOTEBOOKS.glob("*.ipynb")]
+    write({path: path.read_text().replace(REPOSITORY, new).encode() for path in files})
+
+
+# ---------------------------------------------------------------- command line
+
+def main(arguments=None):
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Run notebooks top to bottom, show each epoch as it is trained, and write the notebook's outputs, "
+                    "its record and picture in results/, and README's table. A failed run changes nothing.",
+        epilog="examples: `python run.py 5_scheduler`, `python run.py 2_batch_norm 3_dropout`, `python run.py --all`")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names())}")
+    parser.add_argument("--all", action="store_true", help="run every notebook, in order")
+    parser.add_argument("--repo", metavar="OWNER/NAME", help="let all badges and set-up cells point to your fork, and run nothing")
+    options = parser.parse_args(arguments)
+
+    if options.repo:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
+            parser.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
+        move_repository(options.repo)
+        print(f"badges and set-up cells now point to {options.repo}")
+        return 0
+    unknown = [name for name in options.names if name not in names()]
+    if unknown:
+        parser.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(names())}")
+    chosen = names() if options.all else options.names
+    if not chosen:
+        parser.error("name a notebook, or --all")
+
+    on_mnist = utils.find_mnist() is not None
+    for name in chosen:
+        print(f"--- {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                notebook = execute(name, Path(folder))
+            except RunError as error:
+                print(f"{name}: {error}\n{name}: failed; every file is as it was.", file=sys.stderr)
+                return 1
+            except KeyboardInterrupt:
+                print(f"\n{name}: interrupted; every file is as it was.", file=sys.stderr)
+                return 130
+            if not on_mnist:
+                print(f"{name}: ran on the digits sample; nothing was written.")
+                continue
+            keep(name, notebook, Path(folder))
+            print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's table.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

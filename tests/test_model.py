@@ -1,0 +1,205 @@
+"""The networks and the questions to any network."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import model
+from model import (Baseline, BatchNormNet, DropoutNet, Dropout, GapNet, LightNet, SchedulerNet,
+                   check, count_parameters, receptive_field, summary)
+
+COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936, SchedulerNet: 5_920}
+OUTPUTS = {Baseline: 10, LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12}
+every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
+
+
+def table(text):
+    """Read torchsummary's table: (layer, output shape, parameters) a row."""
+    return re.findall(r"^\s*(\w+)-\d+\s+\[-1, ([\d, ]+)\]\s+([\d,]+)\s*$", text, re.M)
+
+
+@every_network
+def test_parameters(network):
+    assert count_parameters(network()) == COUNTS[network]
+
+
+def test_no_simple_stack_gives_the_other_claim():
+    """Reference B gives 238,926 for the skeleton too: with biases, or with batch norm, it would be yet other numbers."""
+    biases = sum(m.out_channels for m in Baseline().modules() if isinstance(m, nn.Conv2d))
+    assert biases == 468
+    assert 238_926 not in {194_884 + biases, 194_884 + 2 * biases, 194_884 + 3 * biases}
+
+
+def test_reference_names():
+    from model import Model1, Model2, Model2b, Model2c, Model3
+    assert (Model1, Model2, Model2b, Model2c, Model3) == (Baseline, LightNet, DropoutNet, GapNet, SchedulerNet)
+
+
+@every_network
+def test_returns_log_probabilities(network):
+    out = network().eval()(torch.randn(3, 1, 28, 28))
+    assert out.shape == (3, OUTPUTS[network])
+    assert torch.allclose(out.exp().sum(1), torch.ones(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (2, 3, 28, 28), (2, 1, 32, 32), (784,)])
+def test_wrong_shape(shape):
+    with pytest.raises(ValueError, match=re.escape(f"expected images of shape (N, 1, 28, 28), got {shape}")):
+        LightNet()(torch.zeros(shape))
+
+
+def test_wrong_dtype():
+    with pytest.raises(TypeError, match="floating-point images, got torch.uint8"):
+        LightNet()(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+
+
+# The ladder's layers, written out once more by hand from reference B: type, output shape, parameters.
+LIGHT = [("Conv2d", "8, 26, 26", 72), ("Conv2d", "12, 24, 24", 864), ("Conv2d", "8, 24, 24", 96), ("MaxPool2d", "8, 12, 12", 0),
+         ("Conv2d", "12, 10, 10", 864), ("Conv2d", "12, 8, 8", 1296), ("Conv2d", "12, 6, 6", 1296), ("Conv2d", "12, 4, 4", 1296)]
+SKELETON = [("Conv2d", "32, 26, 26", 288), ("Conv2d", "64, 24, 24", 18_432), ("Conv2d", "128, 22, 22", 73_728), ("MaxPool2d", "128, 11, 11", 0),
+            ("Conv2d", "32, 11, 11", 4_096), ("Conv2d", "64, 9, 9", 18_432), ("Conv2d", "128, 7, 7", 73_728),
+            ("Conv2d", "10, 7, 7", 1_280), ("Conv2d", "10, 1, 1", 4_900)]
+
+
+def after(convolutions, *layers, but_last=()):
+    """Put `layers` after every convolution, those in `but_last` not after the last one."""
+    rows = []
+    for i, (kind, shape, count) in enumerate(convolutions):
+        rows.append((kind, shape, f"{count:,}"))
+        for layer in layers if kind == "Conv2d" else ():
+            if not (layer in but_last and i == len(convolutions) - 1):
+                rows.append((layer, shape, str(2 * int(shape.split(",")[0])) if layer == "BatchNorm2d" else "0"))
+    return rows
+
+
+GAP = [("AvgPool2d", "12, 1, 1", "0")]
+TABLES = {
+    Baseline: after(SKELETON, "ReLU", but_last=("ReLU",)),
+    LightNet: after(LIGHT, "ReLU"),
+    BatchNormNet: after(LIGHT, "BatchNorm2d", "ReLU"),
+    DropoutNet: after(LIGHT, "BatchNorm2d", "ReLU", "Dropout", but_last=("Dropout",)),
+    GapNet: after(LIGHT, "BatchNorm2d", "ReLU", "Dropout", but_last=("Dropout",)) + GAP,
+    SchedulerNet: [row for row in after(LIGHT, "BatchNorm2d", "ReLU", "Dropout", but_last=("Dropout",)) + GAP
+                   if row != ("BatchNorm2d", "8, 24, 24", "16")],
+}
+
+
+@every_network
+def test_layer_table(network, capsys):
+    summary(network())
+    printed = capsys.readouterr().out
+    assert table(printed) == TABLES[network]
+    assert f"Total params: {COUNTS[network]:,}" in printed
+
+
+def test_summary_leaves_weights_and_random_stream_alone(capsys):
+    net = BatchNormNet().train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    torch.manual_seed(3)
+    stream = torch.get_rng_state()
+    summary(net)
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert net.training and not any(m._forward_hooks for m in net.modules())
+
+
+def test_receptive_field_of_the_reference_table():
+    """Reference B's table of Model3, row for row; its last row says kernel 6, output 4 and field 22, which cannot be."""
+    rows = receptive_field(SchedulerNet())
+    assert [(r.kernel, r.stride, r.output, r.receptive_field) for r in rows[:-1]] == [
+        (3, 1, 26, 3), (3, 1, 24, 5), (1, 1, 24, 5), (2, 2, 12, 6), (3, 1, 10, 10), (3, 1, 8, 14), (3, 1, 6, 18), (3, 1, 4, 22)]
+    last = rows[-1]
+    assert (last.layer, last.kernel, last.output, last.receptive_field) == ("AvgPool2d", 4, 1, 28)
+
+
+def test_receptive_field_of_every_kind_of_layer():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 3, stride=2, padding=2, dilation=2),
+                        nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
+    assert [tuple(r)[1:] for r in receptive_field(net)] == [
+        (3, 1, 1, 28, 1, 3), (5, 2, 2, 14, 2, 7), (2, 2, 0, 7, 4, 9), (7, 7, 0, 1, 28, 33), (1, 1, 0, 1, 28, 33)]
+
+
+def test_receptive_field_is_what_a_gradient_sees():
+    """The input pixels that move the middle of the last map form a square of the computed side."""
+    net = GapNet().layers[:8].double().eval()
+    for layer in net.modules():   # a smooth network, so that no gradient vanishes by chance
+        if isinstance(layer, nn.Conv2d):
+            nn.init.constant_(layer.weight, 0.01)
+    x = torch.rand(1, 1, 28, 28, dtype=torch.double, requires_grad=True)
+    net = nn.Sequential(*[nn.AvgPool2d(2) if isinstance(l, nn.MaxPool2d) else l for l in net])
+    net(x)[0, 0, 0, 0].backward()
+    seen = x.grad[0, 0] != 0
+    assert (seen.any(0).sum().item(), seen.any(1).sum().item()) == (22, 22)
+    assert receptive_field(net)[-1].receptive_field == 22
+
+
+def test_receptive_field_wants_squares():
+    with pytest.raises(ValueError, match="square"):
+        receptive_field(nn.Sequential(nn.Conv2d(1, 2, (3, 5))))
+
+
+@every_network
+def test_comments_beside_the_layers(network):
+    """The shapes and receptive fields in model.py's comments are the computed ones."""
+    source = Path(model.__file__).read_text().split(f"class {network.__name__}(")[1].split("\nclass ")[0].split("\n# Ref")[0]
+    commented = [tuple(map(int, found)) for found in re.findall(r"# +(\d+) x +(\d+) x +\d+ +(\d+)$", source, re.M)]
+    rows = receptive_field(network())
+    shapes = [torch.Size([1])] * len(rows)
+    x = torch.zeros(1, 1, 28, 28)
+    for i, layer in enumerate(network().eval().layers):
+        x = layer(x)
+        shapes[i] = x.shape
+    assert commented == [(shape[1], shape[2], row.receptive_field) for shape, row in zip(shapes, rows)]
+
+
+@pytest.mark.parametrize("network, norms, rates, head", [
+    (Baseline, 0, (), "fully connected"), (LightNet, 0, (), "none"), (BatchNormNet, 7, (), "none"),
+    (DropoutNet, 7, (0.25,) * 6, "none"), (GapNet, 7, (0.25,) * 6, "global average pooling"),
+    (SchedulerNet, 6, (0.1,) * 6, "global average pooling")])
+def test_check(network, norms, rates, head):
+    answers = check(network(), max_parameters=5_935)
+    assert answers == (COUNTS[network], 5_935, norms, rates, head)
+    assert answers.within_limit == (network in (LightNet, SchedulerNet))
+    assert head in repr(answers) and f"{COUNTS[network]:,}" in repr(answers)
+
+
+class Functional(nn.Module):
+    """Uses no layer objects but convolutions, and builds two that it never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.unused, self.norm = nn.Conv2d(1, 10, 3), nn.Linear(10, 10), nn.BatchNorm2d(10)
+
+    def forward(self, x):
+        return F.dropout(self.conv(x), 0.3, self.training).mean((2, 3))
+
+
+def test_check_looks_at_what_is_called():
+    assert check(Functional())[2:] == (0, (0.3,), "global average pooling")
+
+
+def test_check_leaves_the_network_alone():
+    net = BatchNormNet().train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    check(net), receptive_field(net)
+    assert net.training and all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("p", [0.1, 0.25])
+def test_dropout(p, layout):
+    x = torch.randn(16, 8, 26, 26).to(memory_format=layout)
+    y = Dropout(p)(x)
+    assert abs((y == 0).float().mean().item() - p) < 0.01
+    assert torch.allclose(y[y != 0], x[y != 0] / (1 - p)) and y.stride() == x.stride()
+    assert torch.equal(Dropout(p).eval()(x), x)
+
+
+def test_dropout_drops_independently():
+    kept = (Dropout(0.5)(torch.ones(4, 40_000)) != 0).double()
+    neighbours = torch.corrcoef(torch.stack([kept.flatten()[:-1], kept.flatten()[1:]]))[0, 1]
+    assert abs(neighbours) < 0.01 and not torch.equal(kept[0], kept[1])

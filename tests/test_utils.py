@@ -1,0 +1,279 @@
+"""Data, augmentation, training and records, on small data."""
+
+import pytest
+import torch
+from torch.optim import SGD, lr_scheduler
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+import utils
+from utils import (MEAN, STD, Augment, Claim, Data, Epoch, History, Run, Split, epoch_line, evaluate, fit,
+                   keep_record, load_mnist, read_record, results_table, set_seed, verdict, write_record)
+
+
+# ---------------------------------------------------------------- data
+
+def test_digits_sample(sample):
+    assert sample.name == "digits sample"
+    assert sample.train.images.shape == (1437, 1, 28, 28) and sample.test.images.shape == (360, 1, 28, 28)
+    assert sample.train.labels.dtype == torch.int64 and sample.train.labels.unique().tolist() == list(range(10))
+    pixels = sample.train.images * STD + MEAN
+    assert pixels.min() > -1e-6 and pixels.max() < 1 + 1e-6
+
+
+def test_no_mnist_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "file" / "data"))
+    assert load_mnist(validation=True).validation is not None
+    printed = capsys.readouterr().out
+    assert printed.startswith("digits sample: no MNIST") and "says nothing about MNIST" in printed
+    assert "digits sample: 1,198 training, 239 validation, 360 test images" in printed
+
+
+def test_validation_split_is_fixed_and_apart(sample, monkeypatch, tmp_path):
+    a, b = (utils._split(sample.train, 200) for _ in range(2))
+    assert torch.equal(a[1].labels, b[1].labels) and [len(part.labels) for part in a] == [1237, 200]
+    everything = torch.cat([part.images for part in a]).flatten(1).sum(1).sort().values
+    assert torch.allclose(everything, sample.train.images.flatten(1).sum(1).sort().values)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    sets = utils.find_mnist()
+    if not sets:
+        pytest.skip("no MNIST here")
+    return load_mnist(validation=True)
+
+
+def test_mnist(mnist):
+    assert mnist.name == "MNIST"
+    assert [len(split.labels) for split in (mnist.train, mnist.validation, mnist.test)] == [50_000, 10_000, 10_000]
+    assert mnist.held_out is mnist.validation
+
+
+def test_mean_and_std_are_those_of_the_training_images(mnist):
+    pixels = torch.cat([mnist.train.images, mnist.validation.images]) * STD + MEAN
+    assert round(pixels.mean().item(), 4) == MEAN and round(pixels.std().item(), 4) == STD
+
+
+# ---------------------------------------------------------------- augmentation
+
+def test_nothing_to_change_changes_nothing(sample):
+    images = sample.test.images[:50]
+    assert Augment()(images) is images
+    still = Augment(rotation=1e-9)(images)
+    assert torch.allclose(still, images, atol=1e-4)
+
+
+def test_every_image_has_an_angle_of_its_own(sample):
+    copies = sample.test.images[:1].repeat(20, 1, 1, 1)
+    turned = Augment(rotation=30)(copies)
+    assert len({image.sum().item() for image in turned}) == 20
+    assert turned.shape == copies.shape and torch.equal(copies[0], sample.test.images[0])
+
+
+def fixed(monkeypatch, value):
+    """Let every uniform number that Augment draws be `value`."""
+    monkeypatch.setattr(utils.torch, "rand", lambda *size, **kwargs: torch.full(size, value))
+
+
+@pytest.mark.parametrize("angle", [7, -15, 35])
+def test_rotation_is_torchvisions(sample, monkeypatch, angle):
+    fixed(monkeypatch, 1.0 if angle > 0 else 0.0)   # the largest turn to one side or the other
+    images = sample.test.images[:5]
+    ours = Augment(rotation=abs(angle))(images) * STD + MEAN
+    theirs = torch.stack([TF.rotate(i * STD + MEAN, angle, InterpolationMode.BILINEAR) for i in images])
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("augment, translate, scale", [
+    (Augment(shift=2), (-2, -2), 1), (Augment(scale=0.2), (0, 0), 1.2), (Augment(scale=0.2, shift=3), (-3, -3), 1.2)])
+def test_shift_and_scale_are_torchvisions(sample, monkeypatch, augment, translate, scale):
+    fixed(monkeypatch, 1.0)
+    images = sample.test.images[:5]
+    theirs = TF.affine(images * STD + MEAN, 0, translate, scale, 0, InterpolationMode.BILINEAR)
+    assert torch.allclose(augment(images) * STD + MEAN, theirs, atol=1e-4)
+
+
+def test_crop_is_torchvisions_but_for_the_rim(sample):
+    images = sample.test.images[:5]
+    ours = Augment(crop=22, crop_chance=1)(images)
+    theirs = TF.resize(TF.center_crop(images, 22), 28, InterpolationMode.BILINEAR)
+    assert torch.allclose(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], atol=1e-4)
+
+
+def test_crop_chance(sample):
+    images = sample.test.images[:1].repeat(2000, 1, 1, 1)
+    changed = (Augment(crop=22, crop_chance=0.1)(images) - images).abs().amax((1, 2, 3)) > 0.01
+    assert 0.07 < changed.float().mean() < 0.13
+
+
+@pytest.mark.parametrize("wrong", [{"rotation": -1}, {"rotation": 181}, {"shift": 29}, {"scale": 1}, {"crop": 30}, {"crop_chance": 2}])
+def test_augment_out_of_range(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be between"):
+        Augment(**wrong)
+
+
+# ---------------------------------------------------------------- training
+
+def train(net, data, scheduler=None, epochs=3, lr=0.05, **kwargs):
+    torch.manual_seed(1)
+    optimizer = SGD(net.parameters(), lr=lr, momentum=0.9)
+    return fit(net, data, optimizer, scheduler and scheduler(optimizer), epochs=epochs, batch_size=32, **kwargs)
+
+
+def test_fit_learns(net, sample, capsys):
+    history = train(net, sample, epochs=8)
+    assert history.last.test_accuracy > 85 and history.last.train_loss < history[0].train_loss / 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [epoch_line("digits sample", e, 8) for e in history]
+
+
+def test_zero_rate_learns_nothing(net, tiny):
+    weight = net.layers[0].weight.clone()
+    train(net, tiny, lr=0)
+    assert torch.equal(net.layers[0].weight, weight)
+
+
+def test_same_seed_same_history(net, tiny):
+    import copy
+    with_everything = dict(augment=Augment(rotation=10, shift=2), scheduler=lambda o: lr_scheduler.StepLR(o, 1))
+    a, b = (train(copy.deepcopy(net), tiny, **with_everything) for _ in range(2))
+    assert [e._replace(seconds=0) for e in a] == [e._replace(seconds=0) for e in b]
+
+
+def test_scores_are_those_of_plain_pytorch(net, sample):
+    score = evaluate(net, sample.test, batch_size=50)
+    net.eval()
+    out = torch.stack([net(image.unsqueeze(0))[0] for image in sample.test.images])
+    assert score.loss == pytest.approx(torch.nn.functional.nll_loss(out, sample.test.labels).item(), rel=1e-4)
+    assert score.accuracy == pytest.approx(100 * (out.argmax(1) == sample.test.labels).double().mean().item())
+
+
+def test_an_epoch_sees_every_image_once_with_its_label(tiny):
+    numbered = Split(torch.arange(320.0).view(-1, 1, 1, 1).expand(-1, 1, 28, 28), torch.arange(320))
+    images, labels = (torch.cat(parts) for parts in zip(*utils._chunks(numbered, 64, None)))
+    assert torch.equal(images[:, 0, 0, 0].long(), labels) and labels.sort().values.tolist() == list(range(320))
+    assert labels.tolist() != list(range(320))
+
+
+def test_scores_on_the_validation_split(net, tiny):
+    apart = tiny._replace(validation=Split(*(t[:50] for t in tiny.test)))
+    history = train(net, apart, epochs=1)
+    assert history.last.test_accuracy == evaluate(net, apart.validation).accuracy
+
+
+def rates(scheduler, net, data, epochs=6):
+    return [e.lr for e in train(net, data, scheduler, epochs)]
+
+
+def test_scheduler_per_epoch(net, tiny):
+    assert rates(lambda o: lr_scheduler.StepLR(o, 2, 0.1), net, tiny) == pytest.approx([.05, .05, .005, .005, .0005, .0005])
+
+
+def test_scheduler_per_batch(net, tiny):
+    made = []
+    def one_cycle(optimizer):
+        made.append(lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=60))
+        return made[0]
+    rates(one_cycle, net, tiny)
+    assert made[0].last_epoch == 60   # 6 epochs of 10 batches
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_scheduler_on_a_metric(net, tiny, monkeypatch, mode):
+    """With scores that never improve after the first epoch and a patience of 1, the rate halves in epoch 4 and 6."""
+    monkeypatch.setattr(utils, "evaluate", lambda *args, **kwargs: utils.Score(1.0, 50.0))
+    plateau = lambda o: lr_scheduler.ReduceLROnPlateau(o, mode, factor=0.5, patience=1)
+    assert rates(plateau, net, tiny) == pytest.approx([.05, .05, .05, .025, .025, .0125])
+
+
+def test_plateau_watches_accuracy_in_mode_max(net, tiny, monkeypatch):
+    scores = iter([utils.Score(1 / i, 50.0 + i) for i in range(1, 7)])   # both improve
+    monkeypatch.setattr(utils, "evaluate", lambda *args, **kwargs: next(scores))
+    assert rates(lambda o: lr_scheduler.ReduceLROnPlateau(o, "max", factor=0.5, patience=0), net, tiny) == [.05] * 6
+
+
+def test_autocast_trains(net, sample):
+    assert train(net, sample, epochs=4, autocast=True).last.test_accuracy > 80
+
+
+def test_best_and_last_are_apart():
+    rows = [Epoch(i, 0, 0, 0, accuracy, 0, 0) for i, accuracy in enumerate([90., 95., 95., 93.], 1)]
+    history = History("MNIST", rows)
+    assert history.best.epoch == 2 and history.last.epoch == 4
+
+
+# ---------------------------------------------------------------- records
+
+@pytest.fixture
+def run(net):
+    rows = [Epoch(i, 0.5, 80.0, 0.4, accuracy, 0.01, 1.0) for i, accuracy in enumerate([90., 95.], 1)]
+    return Run(net, History("MNIST", rows), Claim("5,000", 91.0, 94.0), target=94.5)
+
+
+@pytest.fixture
+def record(run, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(utils, "RESULTS", tmp_path)
+    monkeypatch.setenv("RECORD_DIR", str(tmp_path))
+    return keep_record("9_test", tiny._replace(name="MNIST"), 0, [run], extra=1.5)
+
+
+def test_record_round_trips(record, tmp_path):
+    assert read_record(tmp_path / "9_test.json") == record
+    assert utils.load_history("9_test", "DigitNet") == utils.load_history(record, "DigitNet")
+    assert record["runs"][0]["best"]["epoch"] == 2 and record["measures"] == {"extra": 1.5}
+    lines = (tmp_path / "9_test.json").read_text().splitlines()
+    assert sum(line.startswith('    { "epoch"') for line in lines) == 2   # one epoch a line
+    assert [path.name for path in tmp_path.iterdir()] == ["9_test.json"]
+
+
+def test_without_run_py_records_are_read_only(record, run, tiny, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("RECORD_DIR")
+    before = (tmp_path / "9_test.json").read_bytes()
+    worse = run._replace(history=History("MNIST", run.history[:1]))
+    assert keep_record("9_test", tiny._replace(name="MNIST"), 0, [worse]) == record
+    assert keep_record("9_test", tiny, 0, [worse])["dataset"] == "digits sample"
+    keep_record("8_new", tiny._replace(name="MNIST"), 0, [run])
+    assert (tmp_path / "9_test.json").read_bytes() == before and not (tmp_path / "8_new.json").exists()
+    assert "not recorded" in capsys.readouterr().out
+
+
+def test_sample_is_never_recorded(run, tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECORD_DIR", str(tmp_path))
+    keep_record("9_test", tiny, 0, [run])
+    assert not list(tmp_path.iterdir())
+
+
+def test_verdict_agrees(record, run, tiny, capsys):
+    verdict(record, tiny._replace(name="MNIST"), [run], tolerance=0.1)
+    assert "target 94.5 met, as recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("field, value, message", [
+    ("parameters", 5_001, "parameters"), ("target", 94.0, "target"),
+    ("best", {"test_accuracy": 95.2}, "best test accuracy 95, recorded 95.2"),
+    ("last", {"test_accuracy": 94.8}, "last test accuracy"), ("epochs", [], "epochs 2, recorded 0")])
+def test_verdict_catches(record, run, tiny, field, value, message):
+    record["runs"][0][field] = value
+    with pytest.raises(AssertionError, match=message):
+        verdict(record, tiny._replace(name="MNIST"), [run], tolerance=0.1)
+
+
+def test_verdict_catches_a_target_that_is_no_longer_met(record, run, tiny):
+    worse = run._replace(history=History("MNIST", [e._replace(test_accuracy=94.4) for e in run.history]))
+    with pytest.raises(AssertionError, match="target 94.5 missed, recorded otherwise"):
+        verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=1)
+
+
+def test_verdict_checks_nothing_on_the_sample(record, run, tiny, capsys):
+    verdict(record, tiny, [run._replace(target=1.0)], tolerance=0)
+    assert capsys.readouterr().out == "digits sample: no claim about MNIST is checked.\n"
+
+
+def test_results_table(record, run, tiny):
+    lines = results_table(record).splitlines()
+    assert lines[0].split() == ["MNIST,", "seed", "0", "claimed", "measured"]
+    assert lines[3].split("%")[1].split() == ["91.0", "80.00"] and "met" in lines[-1]
+    record["dataset"] = "digits sample"
+    assert "91.0" not in results_table(record) and "target" not in results_table(record)

@@ -1,0 +1,454 @@
+"""Everything a run needs but the network and the pictures, in the order of a run:
+
+constants, seed and device, data, augmentation, `fit` and `evaluate`, records.
+
+Accuracies are in percent, losses are mean negative log-likelihoods, everywhere. The data set
+is one tensor that lives on the device; no DataLoader stands in the way. Networks live in
+`model.py`, pictures in `plots.py`.
+"""
+
+import json
+import math
+import os
+import platform
+import re
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch.optim import lr_scheduler
+from tqdm import tqdm
+
+from model import count_parameters
+
+ROOT = Path(__file__).resolve().parent
+RESULTS = ROOT / "results"
+CLASSES = 10
+MEAN, STD = 0.1307, 0.3081   # of the 60,000 training images scaled to [0, 1]
+BLACK = -MEAN / STD          # what an empty pixel is after normalisation
+
+
+# ---------------------------------------------------------------- seed and device
+
+def set_seed(seed):
+    """Seed PyTorch on every device: weights, shuffles, augmentation and dropout all draw from it."""
+    torch.manual_seed(seed)
+
+
+def pick_device():
+    """Return the best device here: cuda, else mps, else cpu."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def half_dtype(device):
+    """Return bfloat16 where `device` computes in it, else None: emulated, it would be slower than float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+    return None
+
+
+# ---------------------------------------------------------------- data
+
+class Split(NamedTuple):
+    """Normalised float images (N, 1, 28, 28) and their labels (N,), int64, on one device."""
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class Data(NamedTuple):
+    """A data set: `name` is "MNIST" or "digits sample", `validation` is None unless split off."""
+    name: str
+    train: Split
+    test: Split
+    validation: Split | None = None
+
+    @property
+    def held_out(self):
+        """What an epoch is scored on: the validation split where there is one, else the test set."""
+        return self.validation or self.test
+
+
+def mnist_root():
+    """Return the folder that holds, or will hold, MNIST: $MNIST_ROOT, or `data` beside this file."""
+    return Path(os.environ.get("MNIST_ROOT", ROOT / "data"))
+
+
+def find_mnist():
+    """Return torchvision's train and test set, downloaded where they are missing, or None where they can't be had."""
+    old = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)   # seconds; torchvision sets none, and a silent mirror would hang
+    try:
+        return [torchvision.datasets.MNIST(mnist_root(), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError):   # no network, no mirror, no room: URLError and timeouts are OSErrors
+        return None
+    finally:
+        socket.setdefaulttimeout(old)
+
+
+def load_mnist(device="cpu", validation=False):
+    """Load MNIST onto `device`, normalised: 60,000 training and 10,000 test images.
+
+    With `validation`, 10,000 training images, always the same, become the validation split.
+    Where MNIST is neither on disk nor to be downloaded, says so and loads scikit-learn's
+    handwritten digits instead (1,797 real images of 8 x 8, resized): enough to run everything,
+    but no evidence about MNIST.
+    """
+    mnist = find_mnist()
+    if mnist:
+        name = "MNIST"
+        splits = [(s.data.unsqueeze(1) / 255, s.targets) for s in mnist]
+    else:
+        name = "digits sample"
+        print(f"digits sample: no MNIST in {mnist_root().name}/ and no network to fetch it from;"
+              " this run uses 1,797 small digits and says nothing about MNIST.")
+        splits = _digits_sample()
+    train, test = (Split(((images - MEAN) / STD).to(device), labels.to(device)) for images, labels in splits)
+    held_out = None
+    if validation:
+        train, held_out = _split(train, len(train.labels) // 6)
+    data = Data(name, train, test, held_out)
+    sizes = [f"{len(split.labels):,} {kind}" for kind, split in
+             (("training", train), ("validation", held_out), ("test", test)) if split]
+    print(f"{name}: {', '.join(sizes)} images")
+    return data
+
+
+def _digits_sample():
+    """Return scikit-learn's digits as 28 x 28 images in [0, 1], 1,437 to train and 360 to test."""
+    from sklearn.datasets import load_digits   # here, for it takes a second
+
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
+    images = F.interpolate(images, size=(28, 28), mode="bilinear", align_corners=False)
+    return _split((images, torch.tensor(digits.target)), 360)
+
+
+def _split(split, count):
+    """Split off `count` images, chosen at random but always the same ones, as the second part."""
+    order = torch.randperm(len(split[1]), generator=torch.Generator().manual_seed(0)).to(split[1].device)
+    return [Split(split[0][part], split[1][part]) for part in (order[count:], order[:count])]
+
+
+# ---------------------------------------------------------------- augmentation
+
+@dataclass(frozen=True)
+class Augment:
+    """Random affine changes, drawn for each image of a batch on its own.
+
+    rotation: degrees, uniform in +-rotation.
+    shift: pixels, uniform in +-shift, along each axis.
+    scale: fraction, the size is multiplied by a factor uniform in 1 +- scale.
+    crop: pixels; the central crop x crop square is blown up to the whole image, for a share
+    `crop_chance` of the images. 0 leaves that change out.
+
+    Bilinear, empty pixels outside; one `affine_grid` and one `grid_sample` for the batch
+    (Jaderberg et al., Spatial transformer networks, 2015). Raises ValueError for values out of range.
+    """
+    rotation: float = 0
+    shift: float = 0
+    scale: float = 0
+    crop: int = 0
+    crop_chance: float = 0.1
+
+    def __post_init__(self):
+        for name, top in (("rotation", 180), ("shift", 28), ("scale", 0.99), ("crop", 28), ("crop_chance", 1)):
+            if not 0 <= getattr(self, name) <= top:
+                raise ValueError(f"{name} must be between 0 and {top}, got {getattr(self, name)}")
+
+    def __call__(self, images):
+        """Return changed copies of normalised `images` (N, 1, H, W); with nothing to change, `images` itself."""
+        if not (self.rotation or self.shift or self.scale or self.crop):
+            return images
+        count, side = len(images), images.shape[-1]
+        uniform = torch.rand(5, count, device=images.device)
+        signed = 2 * uniform - 1
+        angle = signed[0] * math.radians(self.rotation)
+        zoom = 1 / (1 + signed[1] * self.scale)   # the grid says where a pixel comes from: the inverse
+        if self.crop:
+            zoom = torch.where(uniform[4] < self.crop_chance, zoom * self.crop / side, zoom)
+        cos, sin = zoom * angle.cos(), zoom * angle.sin()
+        turn = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
+        shift = turn @ (signed[2:4].T.unsqueeze(2) * 2 * self.shift / side)   # the grid's side is 2
+        grid = F.affine_grid(torch.cat([turn, shift], dim=2), images.shape, align_corners=False)
+        return F.grid_sample(images - BLACK, grid, align_corners=False) + BLACK
+
+
+# ---------------------------------------------------------------- training
+
+class Epoch(NamedTuple):
+    """The figures of one epoch; `test_...` are those of the held-out split."""
+    epoch: int              # from 1
+    train_loss: float       # running, as trained: with dropout and augmentation
+    train_accuracy: float   # %, likewise
+    test_loss: float
+    test_accuracy: float    # %
+    lr: float               # at the end of the epoch, before a scheduler's step per epoch
+    seconds: float          # training and scoring
+
+
+class History(list):
+    """The epochs of one training."""
+
+    def __init__(self, dataset, epochs=()):
+        super().__init__(epochs)
+        self.dataset = dataset
+
+    @property
+    def best(self):
+        """The first epoch of the highest test accuracy: chosen on the test set, so it flatters."""
+        return max(self, key=lambda e: e.test_accuracy)
+
+    @property
+    def last(self):
+        return self[-1]
+
+
+def epoch_line(dataset, e, epochs):
+    """Write one epoch as one line."""
+    return (f"{dataset}  epoch {e.epoch:2}/{epochs}  train {e.train_loss:.4f} {e.train_accuracy:6.2f} %"
+            f"  test {e.test_loss:.4f} {e.test_accuracy:6.2f} %  lr {e.lr:.2g}  {e.seconds:.1f} s")
+
+
+PER_BATCH = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)   # every other scheduler steps per epoch
+
+
+def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment=None, autocast=False):
+    """Train `net` on `data.train`, score it on the held-out split after every epoch, return the History.
+
+    scheduler: any of PyTorch's. OneCycleLR and CyclicLR step after every batch, ReduceLROnPlateau
+    on the held-out accuracy (mode "max") or loss (mode "min"), all others after every epoch.
+    augment: a function of a batch of images, such as `Augment(rotation=10)`.
+    autocast: compute in bfloat16 where the device does so natively, else change nothing.
+    """
+    net.to(memory_format=torch.channels_last)   # the faster layout of convolutions
+    history = History(data.name)
+    for epoch in range(1, epochs + 1):
+        start = time.perf_counter()
+        with tqdm(total=len(data.train.labels), desc=f"{data.name} epoch {epoch}", unit=" images", leave=False) as bar:
+            train = _train_epoch(net, data.train, optimizer, scheduler, batch_size, augment, autocast, bar)
+        test = evaluate(net, data.held_out, autocast=autocast)
+        lr = optimizer.param_groups[0]["lr"]
+        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(test.accuracy if scheduler.mode == "max" else test.loss)
+        elif scheduler and not isinstance(scheduler, PER_BATCH):
+            scheduler.step()
+        history.append(Epoch(epoch, *train, *test, lr, round(time.perf_counter() - start, 1)))
+        print(epoch_line(data.name, history.last, epochs), flush=True)
+    return history
+
+
+class Score(NamedTuple):
+    """Mean loss and accuracy in percent."""
+    loss: float
+    accuracy: float
+
+
+def _train_epoch(net, split, optimizer, scheduler, batch_size, augment, autocast, bar):
+    """Train one epoch and return its running Score; the bar moves, and the device is waited for, once per chunk."""
+    net.train()
+    device, total, loss_sum, hits = split.labels.device, 0, 0.0, 0
+    loss_sum, hits = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    for images, labels in _chunks(split, 64 * batch_size, augment):
+        for x, y in zip(images.split(batch_size), labels.split(batch_size)):
+            with torch.autocast(device.type, half_dtype(device), enabled=autocast and half_dtype(device) is not None):
+                log_probabilities = net(x)
+            loss = F.nll_loss(log_probabilities, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if isinstance(scheduler, PER_BATCH):
+                scheduler.step()
+            loss_sum += loss.detach() * len(y)
+            hits += (log_probabilities.argmax(1) == y).sum()
+        total += len(labels)
+        bar.update(len(labels))
+        bar.set_postfix_str(f"loss {loss_sum.item() / total:.4f}, accuracy {100 * hits.item() / total:.2f} %")
+    return Score(loss_sum.item() / total, 100 * hits.item() / total)
+
+
+def _chunks(split, size, augment):
+    """Shuffle, then yield images and labels `size` at a time: few large gathers and augmentations."""
+    for index in torch.randperm(len(split.labels), device=split.labels.device).split(size):
+        images = split.images[index]
+        yield augment(images) if augment else images, split.labels[index]
+
+
+@torch.no_grad()
+def predict(net, images, batch_size=2000, autocast=False):
+    """Return log-probabilities (N, outputs) of `images`, computed in eval mode."""
+    net.eval()
+    device = images.device
+    with torch.autocast(device.type, half_dtype(device), enabled=autocast and half_dtype(device) is not None):
+        return torch.cat([net(x) for x in images.split(batch_size)])
+
+
+def evaluate(net, split, batch_size=2000, autocast=False):
+    """Return the mean loss and the accuracy in percent of `net` on `split`, in eval mode."""
+    log_probabilities = predict(net, split.images, batch_size, autocast)
+    hits = (log_probabilities.argmax(1) == split.labels).sum().item()
+    return Score(F.nll_loss(log_probabilities, split.labels).item(), 100 * hits / len(split.labels))
+
+
+# ---------------------------------------------------------------- records
+
+class Claim(NamedTuple):
+    """What a reference write-up says of its network: best accuracies in percent, parameters as it puts them."""
+    parameters: str
+    train_accuracy: float
+    test_accuracy: float
+
+
+class Run(NamedTuple):
+    """A finished training; for the step itself with the reference's claim and the target.
+
+    target: best test accuracy in percent, set before the run.
+    label: what to call it, the network's class unless given; a comparison needs one of its own.
+    """
+    net: torch.nn.Module
+    history: History
+    claim: Claim | None = None
+    target: float | None = None
+    label: str = ""
+
+    @property
+    def name(self):
+        return self.label or type(self.net).__name__
+
+
+def keep_record(name, data, seed, runs, **measures):
+    """Return the record of notebook `name`: the committed one, unless run.py is at work.
+
+    run.py sets RECORD_DIR, and the fresh run's record is written there; anybody else's run
+    leaves the records alone and gets the committed one to compare with. A run on the digits
+    sample is never recorded. `measures` are further figures that the notebook's text quotes.
+    """
+    fresh = _make_record(name, data, seed, runs, measures)
+    path = RESULTS / f"{name}.json"
+    if data.name != "MNIST":
+        print(f"{data.name}: this run is not recorded and checks no claim about MNIST.")
+        return fresh
+    if os.environ.get("RECORD_DIR"):
+        write_record(fresh, Path(os.environ["RECORD_DIR"]) / path.name)
+        return fresh
+    if not path.exists():
+        print(f"MNIST: no record yet; `python run.py {name}` writes it.")
+        return fresh
+    return read_record(path)
+
+
+def _make_record(name, data, seed, runs, measures):
+    device = data.train.labels.device
+    return {
+        "notebook": name,
+        "dataset": data.name,
+        "seed": seed,
+        "runs": [{
+            "name": run.name,
+            "change": type(run.net).__doc__.split("\n")[0],
+            "parameters": count_parameters(run.net),
+            "claim": run.claim and run.claim._asdict(),
+            "target": run.target,
+            "best": _rounded(run.history.best),
+            "last": _rounded(run.history.last),
+            "seconds": round(sum(e.seconds for e in run.history)),
+            "epochs": [_rounded(e) for e in run.history],
+        } for run in runs],
+        "measures": measures,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else
+                      f"{device.type} ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)",
+        },
+    }
+
+
+def _rounded(epoch):
+    """Return an Epoch as a dict, rounded as `epoch_line` prints it."""
+    digits = {"train_loss": 4, "train_accuracy": 2, "test_loss": 4, "test_accuracy": 2, "seconds": 1}
+    return {key: round(value, digits[key]) if key in digits else value for key, value in epoch._asdict().items()}
+
+
+def write_record(record, path):
+    """Write `record` as JSON, one epoch a line; the file appears whole or not at all."""
+    path = Path(path)
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    text = re.sub(r'\{\s+"epoch":[^}]*\}', lambda epoch: " ".join(epoch.group().split()), text)
+    path.with_suffix(".part").write_text(text + "\n")
+    path.with_suffix(".part").replace(path)
+
+
+def read_record(path):
+    """Read a record written by `write_record`."""
+    return json.loads(Path(path).read_text())
+
+
+def load_history(record, name):
+    """Return the recorded History of run `name`, to draw it beside a new one; `record` is a record or a notebook's name."""
+    if isinstance(record, str):
+        record = read_record(RESULTS / f"{record}.json")
+    return History(record["dataset"], [Epoch(**e) for e in find_run(record, name)["epochs"]])
+
+
+def find_run(record, name):
+    """Return the part of `record` that belongs to run `name`."""
+    return next(run for run in record["runs"] if run["name"] == name)
+
+
+def results_table(record):
+    """Write the record's figures beside the reference's claims, as text."""
+    dataset = record["dataset"]
+    lines = [f"{dataset + ', seed ' + str(record['seed']):28} {'claimed':>16}  measured"]
+    for run in record["runs"]:
+        claim = Claim(**run["claim"]) if run["claim"] and dataset == "MNIST" else Claim("-", "-", "-")
+        best, last, train = run["best"], run["last"], max(e["train_accuracy"] for e in run["epochs"])
+        rows = [("parameters", claim.parameters, f"{run['parameters']:,}"),
+                ("best training accuracy, %", claim.train_accuracy, f"{train:.2f}"),
+                ("best test accuracy, %", claim.test_accuracy, f"{best['test_accuracy']:.2f} (epoch {best['epoch']})"),
+                ("last test accuracy, %", "-", f"{last['test_accuracy']:.2f} (epoch {last['epoch']})")]
+        if run["target"] and dataset == "MNIST":
+            rows.append((f"target: best test >= {run['target']:g}", "", "met" if is_met(run) else "missed"))
+        lines += [run["name"], *(f"  {what:26} {claimed!s:>16}  {measured}" for what, claimed, measured in rows)]
+    return "\n".join(lines)
+
+
+def is_met(run):
+    """Tell whether a recorded run met its target."""
+    return run["best"]["test_accuracy"] >= run["target"]
+
+
+def verdict(record, data, runs, tolerance):
+    """Check the fresh `runs` against `record` and say so; raise AssertionError where they disagree.
+
+    Parameters, epochs and target must be equal, best and last test accuracy within `tolerance`
+    points (the same machine and versions repeat every digit, others do not), and the target met
+    or missed as recorded. On the digits sample nothing is checked.
+    """
+    if data.name != "MNIST":
+        print(f"{data.name}: no claim about MNIST is checked.")
+        return
+    for run in runs:
+        old = find_run(record, run.name)
+        best, last, parameters = run.history.best.test_accuracy, run.history.last.test_accuracy, count_parameters(run.net)
+        for what, fresh, recorded, allowed in (("parameters", parameters, old["parameters"], 0),
+                                               ("epochs", len(run.history), len(old["epochs"]), 0),
+                                               ("target", run.target or 0, old["target"] or 0, 0),
+                                               ("best test accuracy", best, old["best"]["test_accuracy"], tolerance),
+                                               ("last test accuracy", last, old["last"]["test_accuracy"], tolerance)):
+            assert abs(fresh - recorded) <= allowed + 1e-6, f"{run.name}: {what} {fresh:g}, recorded {recorded:g}"
+        print(f"MNIST, {run.name}: {parameters:,} parameters, {len(run.history)} epochs,"
+              f" best and last test accuracy within {tolerance:g} of the record")
+        if run.target:
+            met = "met" if best >= run.target else "missed"
+            assert (met == "met") == is_met(old), f"{run.name}: target {run.target:g} {met}, recorded otherwise"
+            print(f"MNIST, {run.name}: target {run.target:g} {met}, as recorded")
