@@ -6,8 +6,9 @@ colour-blind readers can tell apart, and no meaning rests on colour alone.
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
-from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from utils import CLASSES, MEAN, STD, predict
 
@@ -60,12 +61,12 @@ def ladder(histories):
 
 def _sheet(images, titles, columns, heading):
     """Draw normalised images (N, 1, 28, 28) in rows of `columns`, a title over each."""
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(rows, columns, figsize=(10, 10 / columns * rows * 1.22 + 0.5), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles):
-        axis.imshow(image[0].float().cpu() * STD + MEAN, cmap="gray_r", vmin=0, vmax=1)
+        axis.imshow((image[0].cpu() * STD + MEAN).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axis.set_title(title, fontsize=12)
     figure.suptitle(heading, fontsize=15)
     return figure
@@ -81,14 +82,13 @@ def augmented_sheet(data, augment, digits=8, draws=3):
 
 
 def confusion(net, data):
-    """Draw the confusion matrix of `net` on the test set, correct answers left out so that mistakes show."""
-    predicted = predict(net, data.test.images).argmax(1).cpu()
-    labels = data.test.labels.cpu()
-    wrong = predicted != labels
+    """Draw the confusion matrix of `net` on the test set, the correct answers left out so that mistakes show."""
+    labels, predicted = data.test.labels.cpu(), predict(net, data.test.images).argmax(1).cpu()
+    matrix = confusion_matrix(labels.numpy(), predicted.numpy(), labels=range(CLASSES))
+    np.fill_diagonal(matrix, 0)
     figure, axis = plt.subplots(figsize=(8, 7), layout="constrained")
-    ConfusionMatrixDisplay.from_predictions(labels[wrong], predicted[wrong], labels=range(CLASSES),
-                                            cmap="Blues", colorbar=False, ax=axis)
-    axis.set(title=f"{data.name}: mistakes of {type(net).__name__}, {wrong.sum()} of {len(labels):,}",
+    ConfusionMatrixDisplay(matrix, display_labels=range(CLASSES)).plot(cmap="Blues", colorbar=False, ax=axis)
+    axis.set(title=f"{data.name}: {(labels != predicted).sum()} mistakes of {type(net).__name__} in {len(labels):,}",
              xlabel="predicted", ylabel="true")
     return figure
 

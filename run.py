@@ -116,10 +116,11 @@ def results_table(all_records):
     for name, record in all_records.items():
         link, badge = f"[{name}](notebooks/{name}.ipynb)", f"[![Open in Colab]({BADGE})]({colab(name)})"
         for run in record["runs"]:
-            if not run["claim"]:   # a comparison, told in its notebook
+            if not utils.is_step(run):
                 continue
+            claim = f"{run['claim']['test_accuracy']:.2f} %" if run["claim"] else "-"
             lines.append(f"| {link} | {run['change']} | {run['parameters']:,} | {run['best']['test_accuracy']:.2f} % "
-                         f"| {run['last']['test_accuracy']:.2f} % | {run['claim']['test_accuracy']:.2f} % | {badge} |")
+                         f"| {run['last']['test_accuracy']:.2f} % | {claim} | {badge} |")
     return "\n".join(lines)
 
 
@@ -148,16 +149,24 @@ def keep(name, notebook, folder):
     utils.write_record(record, folder / f"{name}.json")
     everything = {**records(), name: record}
     everything = {n: everything[n] for n in names() if n in everything}
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = with_numbers(cell.source, everything, name)
     write({
-        NOTEBOOKS / f"{name}.ipynb": nbformat.writes(notebook).encode() + b"\n",
         RESULTS / f"{name}.json": (folder / f"{name}.json").read_bytes(),
         RESULTS / f"{name}.png": picture(notebook),
         RESULTS / "ladder.png": ladder_picture(everything),
-        README: readme(README.read_text(), everything).encode(),
+        **texts(everything, {name: notebook}),
     })
+
+
+def texts(all_records, executed=()):
+    """Return README and the notebooks, `executed` ones in place of those on disk, with all numbers renewed, by path."""
+    files = {README: readme(README.read_text(), all_records).encode()}
+    for name in all_records:
+        notebook = executed[name] if name in executed else nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = with_numbers(cell.source, all_records, name)
+        files[NOTEBOOKS / f"{name}.ipynb"] = nbformat.writes(notebook).encode() + b"\n"
+    return files
 
 
 def recipe(notebook):
@@ -174,7 +183,7 @@ def ladder_picture(all_records):
 
     png = io.BytesIO()
     plots.ladder({run["name"]: utils.load_history(record, run["name"])
-                  for record in all_records.values() for run in record["runs"] if run["claim"]}).savefig(png, dpi=100)
+                  for record in all_records.values() for run in record["runs"] if utils.is_step(run)}).savefig(png, dpi=100)
     return png.getvalue()
 
 
@@ -195,7 +204,7 @@ def checksums():
 
 def move_repository(new):
     """Point badges and set-up cells to the repository `new`, OWNER/NAME."""
-    files = [Path(__file__), README, *NOTEBOOKS.glob("*.ipynb")]
+    files = [ROOT / "run.py", README, *NOTEBOOKS.glob("*.ipynb")]
     write({path: path.read_text().replace(REPOSITORY, new).encode() for path in files})
 
 
@@ -209,6 +218,8 @@ def main(arguments=None):
         epilog="examples: `python run.py 5_scheduler`, `python run.py 2_batch_norm 3_dropout`, `python run.py --all`")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names())}")
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
+    parser.add_argument("--text", action="store_true",
+                        help="after editing text: renew its numbers, README's table and the checksums, and run nothing")
     parser.add_argument("--repo", metavar="OWNER/NAME", help="let all badges and set-up cells point to your fork, and run nothing")
     options = parser.parse_args(arguments)
 
@@ -217,6 +228,10 @@ def main(arguments=None):
             parser.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
         move_repository(options.repo)
         print(f"badges and set-up cells now point to {options.repo}")
+        return 0
+    if options.text:
+        write(texts(records()))
+        print("numbers in the text, README's table and results/SHA256SUMS are those of the records")
         return 0
     unknown = [name for name in options.names if name not in names()]
     if unknown:

@@ -308,10 +308,10 @@ class Claim(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A finished training; for the step itself with the reference's claim and the target.
+    """A finished training, with the reference's claim and the target where there are any.
 
     target: best test accuracy in percent, set before the run.
-    label: what to call it, the network's class unless given; a comparison needs one of its own.
+    label: for a run that is there to compare with only; any other is called by its network's class.
     """
     net: torch.nn.Module
     history: History
@@ -353,6 +353,7 @@ def _make_record(name, data, seed, runs, measures):
         "seed": seed,
         "runs": [{
             "name": run.name,
+            "network": type(run.net).__name__,
             "change": type(run.net).__doc__.split("\n")[0],
             "parameters": count_parameters(run.net),
             "claim": run.claim and run.claim._asdict(),
@@ -420,6 +421,11 @@ def results_table(record):
             rows.append((f"target: best test >= {run['target']:g}", "", "met" if is_met(run) else "missed"))
         lines += [run["name"], *(f"  {what:26} {claimed!s:>16}  {measured}" for what, claimed, measured in rows)]
     return "\n".join(lines)
+
+
+def is_step(run):
+    """Tell whether a recorded run is the step itself, not one to compare with."""
+    return run["name"] == run["network"]
 
 
 def is_met(run):

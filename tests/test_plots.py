@@ -1,0 +1,67 @@
+"""Pictures: right size, right labels, the data set in every title, and no change to the run."""
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+
+import plots
+from utils import Augment, Epoch, History
+
+
+@pytest.fixture
+def history():
+    return History("digits sample", [Epoch(i, 1 / i, 90 + i, 1 / i, 91 + i, 0.1, 1.0) for i in range(1, 5)])
+
+
+def texts(figure):
+    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
+
+
+def pixels(figure):
+    return tuple(int(side) for side in figure.get_size_inches() * figure.dpi)
+
+
+def test_training_curves(history):
+    figure = plots.training_curves({"this step": history, "the step before": history}, target=94)
+    assert pixels(figure) == (1000, 800)
+    assert {"digits sample", "training loss", "test loss", "training accuracy, %", "test accuracy, %",
+            "this step", "the step before", "target 94 %"} <= set(texts(figure))
+    line = figure.axes[3].lines[0]
+    assert list(line.get_ydata()) == [92, 93, 94, 95]
+
+
+def test_ladder(history):
+    figure = plots.ladder({"A": history, "B": history})
+    assert pixels(figure) == (1000, 600) and "A: 95.00 %" in texts(figure)
+    assert list(figure.axes[0].lines[0].get_ydata()) == [8, 7, 6, 5]
+
+
+def test_augmented_sheet_leaves_the_random_stream_alone(sample):
+    stream = torch.get_rng_state()
+    figure = plots.augmented_sheet(sample, Augment(rotation=20))
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert len(figure.axes) == 32 and texts(figure)[-1].startswith("digits sample")
+
+
+def test_confusion_counts_the_mistakes(net, sample):
+    wrong = (net.eval()(sample.test.images).argmax(1) != sample.test.labels).sum().item()
+    figure = plots.confusion(net, sample)
+    assert f"digits sample: {wrong} mistakes of DigitNet in 360" in texts(figure)
+    assert figure.axes[0].images[0].get_array().sum() == wrong
+
+
+def test_mistakes_show_truth_and_prediction(net, sample):
+    confidence, predicted = net.eval()(sample.test.images).exp().max(1)
+    wrong = (predicted != sample.test.labels).nonzero().flatten()
+    worst = wrong[confidence[wrong].argmax()]
+    figure = plots.mistakes(net, sample)
+    assert f"{sample.test.labels[worst]}, not {predicted[worst]} ({100 * confidence[worst]:.0f} %)" in texts(figure)
+
+
+def test_mistakes_of_a_perfect_network(sample):
+    class Perfect(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.one_hot(sample.test.labels, 10).float().log()[:len(x)]
+    assert any("Perfect" in t for t in texts(plots.mistakes(Perfect(), sample)))

@@ -1,0 +1,146 @@
+"""run.py on a copy of the project: what it writes, and that it writes nothing when it should not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import numpy
+import pytest
+
+import run
+import utils
+from conftest import no_mnist
+
+NAME = "2_batch_norm"   # the quickest notebook
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the project without its data."""
+    return shutil.copytree(run.ROOT, tmp_path / "tree", ignore=shutil.ignore_patterns("data", ".*", "__pycache__", "tests"))
+
+
+@pytest.fixture
+def small_mnist(tmp_path, sample):
+    """A folder with the first digits of the sample in MNIST's place, in its format."""
+    raw = tmp_path / "small" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for prefix, split, count in (("train", sample.train, 600), ("t10k", sample.test, 200)):
+        pixels = ((split.images[:count, 0] * utils.STD + utils.MEAN) * 255).round().byte().numpy()
+        for kind, array in (("images-idx3", pixels), ("labels-idx1", split.labels[:count].byte().numpy())):
+            header = numpy.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
+            (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return tmp_path / "small"
+
+
+def files(tree):
+    return {path.relative_to(tree): path.read_bytes() for path in tree.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts}
+
+
+def run_py(tree, *arguments, root):
+    return subprocess.run([sys.executable, "run.py", *arguments], cwd=tree, capture_output=True, text=True,
+                          env={**os.environ, "MNIST_ROOT": str(root), "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def edit(tree, find, replace, count=1):
+    """Change the source of a cell of the notebook."""
+    path = tree / "notebooks" / f"{NAME}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and find in cell.source)
+    cell.source = cell.source.replace(find, replace, count)
+    nbformat.write(notebook, path)
+
+
+def test_on_the_sample_everything_runs_and_nothing_is_written(tree, tmp_path):
+    before = files(tree)
+    done = run_py(tree, NAME, root=no_mnist(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("digits sample  epoch ") == 15
+    assert "MNIST  epoch" not in done.stdout and "nothing was written" in done.stdout
+    assert files(tree) == before
+
+
+def test_on_mnist_everything_is_written(tree, small_mnist):
+    before = files(tree)
+    done = run_py(tree, NAME, root=small_mnist)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("MNIST  epoch ") == 15
+    changed = {str(path) for path, content in files(tree).items() if content != before[path]}
+    assert changed == {"README.md", "results/SHA256SUMS", "results/ladder.png", f"notebooks/{NAME}.ipynb",
+                       f"results/{NAME}.json", f"results/{NAME}.png"}
+    record = utils.read_record(tree / "results" / f"{NAME}.json")
+    accuracy = record["runs"][0]["best"]["test_accuracy"]
+    assert f"| {accuracy:.2f} % |" in (tree / "README.md").read_text()
+    notebook = nbformat.read(tree / "notebooks" / f"{NAME}.ipynb", as_version=4)
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert f"<!--= BatchNormNet.best.test_accuracy -->{accuracy:.2f}" in prose
+    assert (tree / "results" / f"{NAME}.png").read_bytes() == run.picture(notebook)
+    subprocess.run(["sha256sum", "--check", "--quiet", "results/SHA256SUMS"], cwd=tree, check=True)
+
+
+def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist):
+    edit(tree, "training_curves(", "1 / 0; training_curves(")
+    edit(tree, "EPOCHS    = 15", "EPOCHS    = 1")
+    before = files(tree)
+    done = run_py(tree, NAME, root=small_mnist)
+    assert done.returncode == 1
+    assert re.search(rf"{NAME}: cell \d+ failed with ZeroDivisionError: division by zero", done.stderr)
+    assert "every file is as it was" in done.stderr and files(tree) == before
+
+
+def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist):
+    edit(tree, "set_seed(SEED)", "os._exit(1)")
+    before = files(tree)
+    done = run_py(tree, NAME, root=small_mnist)
+    assert done.returncode == 1 and re.search(rf"{NAME}: the kernel died in cell \d+", done.stderr)
+    assert files(tree) == before
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["2_batchnorm"], f"no notebook named 2_batchnorm; there are {', '.join(run.names())}"),
+    (["../5_scheduler"], "no notebook named ../5_scheduler"),
+    ([], "name a notebook, or --all"), (["--repo", "me"], "--repo takes OWNER/NAME, not 'me'")])
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run.main(arguments)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "A failed run changes nothing." in text and all(name in text for name in run.names())
+
+
+def test_repo_moves_every_address(tree, tmp_path):
+    done = run_py(tree, "--repo", "somebody/my-digits", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for path in [tree / "run.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
+        text = path.read_text()
+        assert run.REPOSITORY not in text and "somebody/my-digits" in text
+    subprocess.run(["sha256sum", "--check", "--quiet", "results/SHA256SUMS"], cwd=tree, check=True)
+
+
+def test_text_is_renewed_without_a_run(tree, tmp_path):
+    before = files(tree)
+    path = tree / "notebooks" / f"{NAME}.ipynb"
+    text = path.read_text()
+    number = re.search(r"<!--= BatchNormNet.best.test_accuracy -->([\d.]+)", text)
+    path.write_text(text.replace(number[0], number[0].replace(number[1], "12.34")))
+    (tree / "README.md").write_text((tree / "README.md").read_text().replace(f"{number[1]} %", "12.34 %"))
+    assert run_py(tree, "--text", root=tmp_path).returncode == 0
+    assert files(tree) == before
+
+
+def test_numbers_come_from_their_source():
+    record = {"runs": [{"name": "A", "seconds": 90, "parameters": 5936, "best": {"test_accuracy": 99.5}}], "measures": {"x": 0.25}}
+    text = "<!--= A.best.test_accuracy -->1.1 % of <!--=A.parameters-->7, <!--= measures.x -->0, <!--= all/minutes -->1; 3 stays"
+    assert run.with_numbers(text, {"n": record}, "n") == (
+        "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, <!--= all/minutes -->2; 3 stays")
+    with pytest.raises(KeyError):
+        run.with_numbers("<!--= B.parameters -->1", {"n": record}, "n")
