@@ -342,11 +342,14 @@ def keep_record(name, data, seed, runs, **measures):
     if not path.exists():
         print(f"MNIST: no record yet; `python run.py {name}` writes it.")
         return fresh
-    return read_record(path)
+    record = read_record(path)
+    if record["seed"] != seed:
+        print(f"MNIST: the record is of seed {record['seed']}, this run of seed {seed}; it is compared with itself only.")
+        return fresh
+    return record
 
 
 def _make_record(name, data, seed, runs, measures):
-    device = data.train.labels.device
     return {
         "notebook": name,
         "dataset": data.name,
@@ -364,13 +367,18 @@ def _make_record(name, data, seed, runs, measures):
             "epochs": [_rounded(e) for e in run.history],
         } for run in runs],
         "measures": measures,
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else
-                      f"{device.type} ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)",
-        },
+        "environment": _environment(data.train.labels.device),
+    }
+
+
+def _environment(device):
+    """Return what else the digits of a run depend on: versions and kind of device, no name of a machine."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else
+                  f"{device.type} ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)",
     }
 
 
@@ -437,12 +445,14 @@ def verdict(record, data, runs, tolerance):
     """Check the fresh `runs` against `record` and say so; raise AssertionError where they disagree.
 
     Parameters, epochs and target must be equal, best and last test accuracy within `tolerance`
-    points (the same machine and versions repeat every digit, others do not), and the target met
-    or missed as recorded. On the digits sample nothing is checked.
+    points. In the environment of the record the target must also be met or missed as recorded;
+    in another one the digits move, and close to the target the tolerance has to decide. On the
+    digits sample nothing is checked.
     """
     if data.name != "MNIST":
         print(f"{data.name}: no claim about MNIST is checked.")
         return
+    same_environment = record["environment"] == _environment(data.train.labels.device)
     for run in runs:
         old = find_run(record, run.name)
         best, last, parameters = run.history.best.test_accuracy, run.history.last.test_accuracy, count_parameters(run.net)
@@ -455,6 +465,7 @@ def verdict(record, data, runs, tolerance):
         print(f"MNIST, {run.name}: {parameters:,} parameters, {len(run.history)} epochs,"
               f" best and last test accuracy within {tolerance:g} of the record")
         if run.target:
-            met = "met" if best >= run.target else "missed"
-            assert (met == "met") == is_met(old), f"{run.name}: target {run.target:g} {met}, recorded otherwise"
-            print(f"MNIST, {run.name}: target {run.target:g} {met}, as recorded")
+            recorded = "met" if is_met(old) else "missed"
+            assert (best >= run.target) == is_met(old) or not same_environment, (
+                f"{run.name}: best test accuracy {best:g}, but target {run.target:g} recorded as {recorded}")
+            print(f"MNIST, {run.name}: target {run.target:g} {recorded}, as recorded")

@@ -262,8 +262,18 @@ def test_verdict_catches(record, run, tiny, field, value, message):
 
 def test_verdict_catches_a_target_that_is_no_longer_met(record, run, tiny):
     worse = run._replace(history=History("MNIST", [e._replace(test_accuracy=94.4) for e in run.history]))
-    with pytest.raises(AssertionError, match="target 94.5 missed, recorded otherwise"):
+    with pytest.raises(AssertionError, match="best test accuracy 94.4, but target 94.5 recorded as met"):
         verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=1)
+    record["environment"]["torch"] = "0.4"   # of other versions only the tolerance can be asked
+    verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=1)
+    with pytest.raises(AssertionError, match="best test accuracy 94.4, recorded 95"):
+        verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=0.5)
+
+
+def test_another_seed_is_not_compared_with_the_record(record, run, tiny, monkeypatch, capsys):
+    monkeypatch.delenv("RECORD_DIR")
+    assert keep_record("9_test", tiny._replace(name="MNIST"), 1, [run])["seed"] == 1
+    assert "the record is of seed 0, this run of seed 1" in capsys.readouterr().out
 
 
 def test_verdict_checks_nothing_on_the_sample(record, run, tiny, capsys):
