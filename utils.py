@@ -47,13 +47,14 @@ def pick_device():
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def half_dtype(device):
-    """Return bfloat16 where `device` computes in it, else None: emulated, it would be slower than float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    if device.type == "cpu":
-        return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
-    return None
+def half_precision(device, wanted=True):
+    """Return the autocast context for `device`: bfloat16 where that is `wanted` and the device computes in it.
+
+    Elsewhere it changes nothing: emulated, bfloat16 would be slower than float32.
+    """
+    native = (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) or
+              device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and native)
 
 
 # ---------------------------------------------------------------- data
@@ -255,11 +256,11 @@ class Score(NamedTuple):
 def _train_epoch(net, split, optimizer, scheduler, batch_size, augment, autocast, bar):
     """Train one epoch and return its running Score; the bar moves, and the device is waited for, once per chunk."""
     net.train()
-    device, total, loss_sum, hits = split.labels.device, 0, 0.0, 0
-    loss_sum, hits = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    device = split.labels.device
+    loss_sum, hits, total = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device), 0
     for images, labels in _chunks(split, 64 * batch_size, augment):
         for x, y in zip(images.split(batch_size), labels.split(batch_size)):
-            with torch.autocast(device.type, half_dtype(device), enabled=autocast and half_dtype(device) is not None):
+            with half_precision(device, autocast):
                 log_probabilities = net(x)
             loss = F.nll_loss(log_probabilities, y)
             optimizer.zero_grad()
@@ -286,8 +287,7 @@ def _chunks(split, size, augment):
 def predict(net, images, batch_size=2000, autocast=False):
     """Return log-probabilities (N, outputs) of `images`, computed in eval mode."""
     net.eval()
-    device = images.device
-    with torch.autocast(device.type, half_dtype(device), enabled=autocast and half_dtype(device) is not None):
+    with half_precision(images.device, autocast):
         return torch.cat([net(x) for x in images.split(batch_size)])
 
 
