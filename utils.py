@@ -213,10 +213,10 @@ class History(list):
         return self[-1]
 
 
-def epoch_line(dataset, e, epochs):
+def epoch_line(dataset, e, epochs, scored_on="test"):
     """Write one epoch as one line."""
     return (f"{dataset}  epoch {e.epoch:2}/{epochs}  train {e.train_loss:.4f} {e.train_accuracy:6.2f} %"
-            f"  test {e.test_loss:.4f} {e.test_accuracy:6.2f} %  lr {e.lr:.2g}  {e.seconds:.1f} s")
+            f"  {scored_on} {e.test_loss:.4f} {e.test_accuracy:6.2f} %  lr {e.lr:.2g}  {e.seconds:.1f} s")
 
 
 PER_BATCH = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)   # every other scheduler steps per epoch
@@ -243,7 +243,7 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
         elif scheduler and not isinstance(scheduler, PER_BATCH):
             scheduler.step()
         history.append(Epoch(epoch, *train, *test, lr, round(time.perf_counter() - start, 1)))
-        print(epoch_line(data.name, history.last, epochs), flush=True)
+        print(epoch_line(data.name, history.last, epochs, "validation" if data.validation else "test"), flush=True)
     return history
 
 

@@ -157,10 +157,11 @@ def test_an_epoch_sees_every_image_once_with_its_label(tiny):
     assert labels.tolist() != list(range(320))
 
 
-def test_scores_on_the_validation_split(net, tiny):
+def test_scores_on_the_validation_split_and_says_so(net, tiny, capsys):
     apart = tiny._replace(validation=Split(*(t[:50] for t in tiny.test)))
     history = train(net, apart, epochs=1)
     assert history.last.test_accuracy == evaluate(net, apart.validation).accuracy
+    assert " validation " in capsys.readouterr().out
 
 
 def rates(scheduler, net, data, epochs=6):
