@@ -59,10 +59,9 @@ def ladder(histories):
     return figure
 
 
-def _sheet(images, titles, columns, heading):
-    """Draw normalised images (N, 1, 28, 28) in rows of `columns`, a title over each."""
-    rows = max(1, -(-len(images) // columns))
-    figure, axes = plt.subplots(rows, columns, figsize=(10, 10 / columns * rows * 1.22 + 0.5), layout="constrained", squeeze=False)
+def _sheet(images, titles, rows, columns, heading):
+    """Draw normalised images (N, 1, 28, 28) in `rows` of `columns`, a title over each; places left over stay empty."""
+    figure, axes = plt.subplots(rows, columns, figsize=(10, 10 / columns * rows * 1.22 + 0.5), layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles):
@@ -78,7 +77,7 @@ def augmented_sheet(data, augment, digits=8, draws=3):
     with torch.random.fork_rng():   # looking must not change the training that follows
         rows = [images] + [augment(images) for _ in range(draws)]
     titles = [str(label.item()) for label in data.train.labels[:digits]] + [""] * digits * draws
-    return _sheet(torch.cat(rows), titles, digits, f"{data.name}: first row as it is, below it augmented")
+    return _sheet(torch.cat(rows), titles, 1 + draws, digits, f"{data.name}: first row as it is, below it augmented")
 
 
 def confusion(net, data):
@@ -93,10 +92,10 @@ def confusion(net, data):
     return figure
 
 
-def mistakes(net, data, count=16):
-    """Show the test images that `net` gets wrong with the greatest confidence: true label, prediction, probability."""
+def mistakes(net, data):
+    """Show the 16 test images that `net` gets wrong with the greatest confidence: true label, prediction, probability."""
     confidence, predicted = predict(net, data.test.images).exp().max(1)
     wrong = (predicted != data.test.labels).nonzero().flatten()
-    wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)][:count]
+    wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)][:16]
     titles = [f"{data.test.labels[i]}, not {predicted[i]} ({100 * confidence[i]:.0f} %)" for i in wrong]
-    return _sheet(data.test.images[wrong], titles, 4, f"{data.name}: the most confident mistakes of {type(net).__name__}")
+    return _sheet(data.test.images[wrong], titles, 4, 4, f"{data.name}: the most confident mistakes of {type(net).__name__}")

@@ -14,6 +14,8 @@ import os
 import re
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -67,12 +69,20 @@ def execute(name, folder):
     client = LiveClient(notebook, timeout=None, coalesce_streams=True, record_timing=False,
                         on_cell_execute=lambda cell, cell_index: at.append(cell_index),
                         resources={"metadata": {"path": str(NOTEBOOKS)}})
-    try:
-        client.execute(env=environment)
-    except CellExecutionError as error:
-        raise RunError(f"cell {at[-1] + 1} failed with {error.ename}: {error.evalue}\n{error.traceback}") from None
-    except DeadKernelError:
-        raise RunError(f"the kernel died in cell {at[-1] + 1}: out of memory?") from None
+    with ThreadPoolExecutor(1) as pool:   # in the main thread nbclient would take Ctrl-C for itself, and end in disorder
+        running = pool.submit(client.execute, env=environment)
+        try:
+            running.result()
+        except CellExecutionError as error:
+            raise RunError(f"cell {at[-1] + 1} failed with {error.ename}: {error.evalue}\n{error.traceback}") from None
+        except DeadKernelError:
+            raise RunError(f"the kernel died in cell {at[-1] + 1}: out of memory?") from None
+        except KeyboardInterrupt:
+            while not running.done():
+                if client.km and client.km.has_kernel:
+                    client.km.provisioner.process.kill()
+                time.sleep(0.1)
+            raise
     notebook.metadata = metadata   # the executing machine's Python version is in the record
     return notebook
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -97,6 +98,18 @@ def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist):
     before = files(tree)
     done = run_py(tree, NAME, root=small_mnist)
     assert done.returncode == 1 and re.search(rf"{NAME}: the kernel died in cell \d+", done.stderr)
+    assert files(tree) == before
+
+
+@pytest.mark.parametrize("after", ["--- ", "MNIST  epoch  2/15"])
+def test_interrupted_from_the_keyboard(tree, small_mnist, after):
+    before = files(tree)
+    running = subprocess.Popen([sys.executable, "-u", "run.py", NAME], cwd=tree, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env={**os.environ, "MNIST_ROOT": str(small_mnist), "PYTHONDONTWRITEBYTECODE": "1"})
+    next(line for line in running.stdout if line.startswith(after))
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130 and errors.split() == f"{NAME}: interrupted; every file is as it was.".split()
     assert files(tree) == before
 
 
