@@ -32,7 +32,7 @@ SUMS = RESULTS / "SHA256SUMS"
 
 
 class RunError(Exception):
-    """A notebook did not run to its end."""
+    """A notebook did not run to its end, or what it gave could not be kept."""
 
 
 def names():
@@ -154,6 +154,8 @@ def readme(text, all_records):
 
 def keep(name, notebook, folder):
     """Write all that follows from the executed `notebook` and its record in `folder`."""
+    if not (folder / f"{name}.json").exists():
+        raise RunError("no cell called keep_record, so there is nothing to keep")
     record = utils.read_record(folder / f"{name}.json")
     record["recipe"] = recipe(notebook)
     utils.write_record(record, folder / f"{name}.json")
@@ -198,11 +200,21 @@ def ladder_picture(all_records):
 
 
 def write(files):
-    """Write {path: bytes} beside the old files, then rename all, then renew the checksums."""
-    for path, content in files.items():
-        path.with_name(path.name + ".part").write_bytes(content)
-    for path in files:
-        path.with_name(path.name + ".part").replace(path)
+    """Write {path: bytes} beside the old files, then rename all, then renew the checksums.
+
+    Raises RunError, with every file as it was, where there is no room or no right to write.
+    """
+    beside = {path: path.with_name(path.name + ".part") for path in files}
+    try:
+        RESULTS.mkdir(exist_ok=True)
+        for path, content in files.items():
+            beside[path].write_bytes(content)
+    except OSError as error:
+        for part in beside.values():
+            part.unlink(missing_ok=True)
+        raise RunError(f"cannot write: {error}") from None
+    for path, part in beside.items():
+        part.replace(path)
     SUMS.write_text(checksums())
 
 
@@ -256,16 +268,17 @@ def main(arguments=None):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 notebook = execute(name, Path(folder))
+                if on_mnist:
+                    keep(name, notebook, Path(folder))
             except RunError as error:
                 print(f"{name}: {error}\n{name}: failed; every file is as it was.", file=sys.stderr)
                 return 1
             except KeyboardInterrupt:
                 print(f"\n{name}: interrupted; every file is as it was.", file=sys.stderr)
                 return 130
-            if not on_mnist:
-                print(f"{name}: ran on the digits sample; nothing was written.")
-                continue
-            keep(name, notebook, Path(folder))
+        if not on_mnist:
+            print(f"{name}: ran on the digits sample; nothing was written.")
+        else:
             print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's table.")
     return 0
 

@@ -79,8 +79,8 @@ class Data(NamedTuple):
 
 
 def mnist_root():
-    """Return the folder that holds, or will hold, MNIST: $MNIST_ROOT, or `data` beside this file."""
-    return Path(os.environ.get("MNIST_ROOT", ROOT / "data"))
+    """Return the folder that holds, or will hold, MNIST: $MNIST_ROOT, seen from this file's folder, or `data` in it."""
+    return ROOT / os.environ.get("MNIST_ROOT", "data")
 
 
 def find_mnist():
