@@ -245,42 +245,45 @@ def main(arguments=None):
     parser.add_argument("--repo", metavar="OWNER/NAME", help="let all badges and set-up cells point to your fork, and run nothing")
     options = parser.parse_args(arguments)
 
-    if options.repo:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
-            parser.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
-        move_repository(options.repo)
-        print(f"badges and set-up cells now point to {options.repo}")
-        return 0
-    if options.text:
-        write(texts(records()))
-        print("numbers in the text, README's table and results/SHA256SUMS are those of the records")
-        return 0
+    if options.repo and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
+        parser.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
     unknown = [name for name in options.names if name not in names()]
     if unknown:
         parser.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(names())}")
-    chosen = names() if options.all else options.names
-    if not chosen:
+    if not (options.names or options.all or options.text or options.repo):
         parser.error("name a notebook, or --all")
 
-    on_mnist = utils.find_mnist() is not None
-    for name in chosen:
-        print(f"--- {name}")
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                notebook = execute(name, Path(folder))
-                if on_mnist:
-                    keep(name, notebook, Path(folder))
-            except RunError as error:
-                print(f"{name}: {error}\n{name}: failed; every file is as it was.", file=sys.stderr)
-                return 1
-            except KeyboardInterrupt:
-                print(f"\n{name}: interrupted; every file is as it was.", file=sys.stderr)
-                return 130
-        if not on_mnist:
-            print(f"{name}: ran on the digits sample; nothing was written.")
+    doing = "run.py"
+    try:
+        if options.repo:
+            move_repository(options.repo)
+            print(f"badges and set-up cells now point to {options.repo}")
+        elif options.text:
+            write(texts(records()))
+            print("numbers in the text, README's table and results/SHA256SUMS are those of the records")
         else:
-            print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's table.")
+            for doing in names() if options.all else options.names:
+                run_notebook(doing)
+    except RunError as error:
+        print(f"{doing}: {error}\n{doing}: failed; every file is as it was.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{doing}: interrupted; every file is as it was.", file=sys.stderr)
+        return 130
     return 0
+
+
+def run_notebook(name):
+    """Execute notebook `name` and, on MNIST, keep what it gives."""
+    print(f"--- {name}")
+    on_mnist = utils.find_mnist() is not None   # here, so that no notebook's output holds a download
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = execute(name, Path(folder))
+        if on_mnist:
+            keep(name, notebook, Path(folder))
+            print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's table.")
+        else:
+            print(f"{name}: ran on the digits sample; nothing was written.")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,13 @@ def test_help(capsys):
     assert "A failed run changes nothing." in text and all(name in text for name in run.names())
 
 
+def test_no_room_leaves_every_file_alone(tmp_path):
+    (tmp_path / "old").write_text("old")
+    with pytest.raises(run.RunError, match="cannot write: .*No such file"):
+        run.write({tmp_path / "old": b"new", tmp_path / "missing" / "file": b"new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["old"] and (tmp_path / "old").read_text() == "old"
+
+
 def test_repo_moves_every_address(tree, tmp_path):
     done = run_py(tree, "--repo", "somebody/my-digits", root=tmp_path)
     assert done.returncode == 0, done.stderr
