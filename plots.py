@@ -87,7 +87,7 @@ def confusion(net, data):
     np.fill_diagonal(matrix, 0)
     figure, axis = plt.subplots(figsize=(8, 7), layout="constrained")
     ConfusionMatrixDisplay(matrix, display_labels=range(CLASSES)).plot(cmap="Blues", colorbar=False, ax=axis)
-    axis.set(title=f"{data.name}: {(labels != predicted).sum()} mistakes of {type(net).__name__} in {len(labels):,}",
+    axis.set(title=f"{data.name}: {(labels != predicted).sum():,} mistakes of {type(net).__name__} in {len(labels):,}",
              xlabel="predicted", ylabel="true")
     return figure
 
