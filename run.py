@@ -102,8 +102,8 @@ def with_numbers(text, all_records, name=None):
     """Replace every number that follows `<!--= source -->` by the one that its source names.
 
     A source is a path into the record of notebook `name`, or into another's after its name and
-    a slash: `LightNet.best.test_accuracy`, `2_batch_norm/minutes`, `all/minutes`. Raises
-    KeyError for a source that is not there.
+    a slash: `LightNet.best.test_accuracy`, `LightNet.epochs.-2.lr` (the last but one),
+    `2_batch_norm/minutes`, `all/minutes`. Raises KeyError for a source that is not there.
     """
     return NUMBER.sub(lambda m: m[1] + _number(m[2], all_records, name), text)
 
@@ -116,7 +116,7 @@ def _number(source, all_records, name):
     value = all_records[name]
     value = {**value, **{run["name"]: run for run in value["runs"]}}
     for key in path.split("."):
-        value = value[key]
+        value = value[int(key)] if isinstance(value, list) else value[key]
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
 
 

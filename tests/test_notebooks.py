@@ -177,10 +177,10 @@ def test_numbers_in_the_text_are_the_recorded_ones(name):
 
 @every_notebook
 def test_measured_numbers_in_the_text_name_their_source(name):
-    """A number with two decimals is a measurement and carries its source, unless a reference claims it."""
+    """A percentage with two decimals is a measurement and carries its source, unless a reference claims it."""
     claims = {f"{value:.2f}" for record in RECORDS.values() for r in record["runs"] if r["claim"]
               for value in (r["claim"]["train_accuracy"], r["claim"]["test_accuracy"])}
-    plain = re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", run.NUMBER.sub("", prose(name)))
+    plain = re.findall(r"(?<![\d.])\d\d\.\d\d(?!\d)", run.NUMBER.sub("", prose(name)))
     assert not set(plain) - claims
 
 

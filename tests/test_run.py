@@ -19,14 +19,18 @@ NAME = "2_batch_norm"   # the quickest notebook
 
 
 @pytest.fixture
-def tree(tmp_path):
-    """A copy of the project without its data."""
-    return shutil.copytree(run.ROOT, tmp_path / "tree", ignore=shutil.ignore_patterns("data", ".*", "__pycache__", "tests"))
+def tree(tmp_path, monkeypatch):
+    """A copy of the project without its data, with two epochs to train, and run.py at work on it."""
+    tree = shutil.copytree(run.ROOT, tmp_path / "tree", ignore=shutil.ignore_patterns("data", ".*", "__pycache__", "tests"))
+    for name in ("ROOT", "NOTEBOOKS", "README", "RESULTS", "SUMS"):
+        monkeypatch.setattr(run, name, tree / getattr(run, name).relative_to(utils.ROOT))
+    edit(tree, "EPOCHS    = 15", "EPOCHS    = 2")
+    return tree
 
 
 @pytest.fixture
-def small_mnist(tmp_path, sample):
-    """A folder with the first digits of the sample in MNIST's place, in its format."""
+def small_mnist(tmp_path, sample, monkeypatch):
+    """The first digits of the sample in MNIST's place, in its format."""
     raw = tmp_path / "small" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for prefix, split, count in (("train", sample.train, 600), ("t10k", sample.test, 200)):
@@ -34,17 +38,12 @@ def small_mnist(tmp_path, sample):
         for kind, array in (("images-idx3", pixels), ("labels-idx1", split.labels[:count].byte().numpy())):
             header = numpy.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    return tmp_path / "small"
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "small"))
 
 
 def files(tree):
     return {path.relative_to(tree): path.read_bytes() for path in tree.rglob("*")
             if path.is_file() and "__pycache__" not in path.parts}
-
-
-def run_py(tree, *arguments, root):
-    return subprocess.run([sys.executable, "run.py", *arguments], cwd=tree, capture_output=True, text=True,
-                          env={**os.environ, "MNIST_ROOT": str(root), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def edit(tree, find, replace, count=1):
@@ -56,23 +55,23 @@ def edit(tree, find, replace, count=1):
     nbformat.write(notebook, path)
 
 
-def test_on_the_sample_everything_runs_and_nothing_is_written(tree, tmp_path):
+def test_on_the_sample_everything_runs_and_nothing_is_written(tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MNIST_ROOT", str(no_mnist(tmp_path)))
     before = files(tree)
-    done = run_py(tree, NAME, root=no_mnist(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("digits sample  epoch ") == 15
-    assert "MNIST  epoch" not in done.stdout and "nothing was written" in done.stdout
+    assert run.main([NAME]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("digits sample  epoch ") == 2
+    assert "MNIST  epoch" not in printed and "nothing was written" in printed
     assert files(tree) == before
 
 
-def test_on_mnist_everything_is_written(tree, small_mnist):
+def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     before = files(tree)
-    done = run_py(tree, NAME, root=small_mnist)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("MNIST  epoch ") == 15
+    assert run.main([NAME]) == 0
+    assert capsys.readouterr().out.count("MNIST  epoch ") == 2
     changed = {str(path) for path, content in files(tree).items() if content != before[path]}
     assert changed == {"README.md", "results/SHA256SUMS", "results/ladder.png", f"notebooks/{NAME}.ipynb",
-                       f"results/{NAME}.json", f"results/{NAME}.png"}
+                       f"results/{NAME}.json", f"results/{NAME}.png", "notebooks/3_dropout.ipynb"}   # whose text quotes it
     record = utils.read_record(tree / "results" / f"{NAME}.json")
     accuracy = record["runs"][0]["best"]["test_accuracy"]
     assert f"| {accuracy:.2f} % |" in (tree / "README.md").read_text()
@@ -83,33 +82,30 @@ def test_on_mnist_everything_is_written(tree, small_mnist):
     subprocess.run(["sha256sum", "--check", "--quiet", "results/SHA256SUMS"], cwd=tree, check=True)
 
 
-def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist):
+def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist, capsys):
     edit(tree, "training_curves(", "1 / 0; training_curves(")
-    edit(tree, "EPOCHS    = 15", "EPOCHS    = 1")
     before = files(tree)
-    done = run_py(tree, NAME, root=small_mnist)
-    assert done.returncode == 1
-    assert re.search(rf"{NAME}: cell \d+ failed with ZeroDivisionError: division by zero", done.stderr)
-    assert "every file is as it was" in done.stderr and files(tree) == before
+    assert run.main([NAME]) == 1
+    printed = capsys.readouterr().err
+    assert re.search(rf"{NAME}: cell \d+ failed with ZeroDivisionError: division by zero", printed)
+    assert "every file is as it was" in printed and files(tree) == before
 
 
-def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist):
-    edit(tree, "set_seed(SEED)", "os._exit(1)")
+def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist, capsys):
+    edit(tree, "import os", "import os; os._exit(1)")
     before = files(tree)
-    done = run_py(tree, NAME, root=small_mnist)
-    assert done.returncode == 1 and re.search(rf"{NAME}: the kernel died in cell \d+", done.stderr)
-    assert files(tree) == before
+    assert run.main([NAME]) == 1
+    assert f"{NAME}: the kernel died in cell 2" in capsys.readouterr().err and files(tree) == before
 
 
-@pytest.mark.parametrize("after", ["--- ", "MNIST  epoch  2/15"])
-def test_interrupted_from_the_keyboard(tree, small_mnist, after):
+def test_interrupted_from_the_keyboard(tree, small_mnist):
     before = files(tree)
     running = subprocess.Popen([sys.executable, "-u", "run.py", NAME], cwd=tree, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env={**os.environ, "MNIST_ROOT": str(small_mnist), "PYTHONDONTWRITEBYTECODE": "1"})
-    next(line for line in running.stdout if line.startswith(after))
+                               stderr=subprocess.PIPE, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    next(line for line in running.stdout if line.startswith("MNIST  epoch  1/2"))
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130 and errors.split() == f"{NAME}: interrupted; every file is as it was.".split()
+    assert running.returncode == 130 and errors.endswith(f"{NAME}: interrupted; every file is as it was.\n")
     assert files(tree) == before
 
 
@@ -137,30 +133,30 @@ def test_no_room_leaves_every_file_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["old"] and (tmp_path / "old").read_text() == "old"
 
 
-def test_repo_moves_every_address(tree, tmp_path):
-    done = run_py(tree, "--repo", "somebody/my-digits", root=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_repo_moves_every_address(tree):
+    assert run.main(["--repo", "somebody/my-digits"]) == 0
     for path in [tree / "run.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
-        text = path.read_text()
-        assert run.REPOSITORY not in text and "somebody/my-digits" in text
+        assert run.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
     subprocess.run(["sha256sum", "--check", "--quiet", "results/SHA256SUMS"], cwd=tree, check=True)
 
 
-def test_text_is_renewed_without_a_run(tree, tmp_path):
+def test_text_is_renewed_without_a_run(tree):
+    run.main(["--text"])   # the checksum of the shortened notebook
     before = files(tree)
     path = tree / "notebooks" / f"{NAME}.ipynb"
-    text = path.read_text()
-    number = re.search(r"<!--= BatchNormNet.best.test_accuracy -->([\d.]+)", text)
-    path.write_text(text.replace(number[0], number[0].replace(number[1], "12.34")))
+    number = re.search(r"<!--= BatchNormNet.best.test_accuracy -->([\d.]+)", path.read_text())
+    path.write_text(path.read_text().replace(number[0], number[0].replace(number[1], "12.34")))
     (tree / "README.md").write_text((tree / "README.md").read_text().replace(f"{number[1]} %", "12.34 %"))
-    assert run_py(tree, "--text", root=tmp_path).returncode == 0
-    assert files(tree) == before
+    assert files(tree) != before
+    assert run.main(["--text"]) == 0 and files(tree) == before
 
 
 def test_numbers_come_from_their_source():
-    record = {"runs": [{"name": "A", "seconds": 90, "parameters": 5936, "best": {"test_accuracy": 99.5}}], "measures": {"x": 0.25}}
-    text = "<!--= A.best.test_accuracy -->1.1 % of <!--=A.parameters-->7, <!--= measures.x -->0, <!--= all/minutes -->1; 3 stays"
+    record = {"runs": [{"name": "A", "seconds": 90, "parameters": 5936, "best": {"test_accuracy": 99.5},
+                        "epochs": [{"lr": 0.5}, {"lr": 0.25}]}], "measures": {"x": 0.25}}
+    text = "<!--= A.best.test_accuracy -->1.1 % of <!--=A.parameters-->7, <!--= measures.x -->0, <!--= A.epochs.-2.lr -->0, <!--= all/minutes -->1; 3 stays"
     assert run.with_numbers(text, {"n": record}, "n") == (
-        "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, <!--= all/minutes -->2; 3 stays")
+        "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, "
+        "<!--= A.epochs.-2.lr -->0.50, <!--= all/minutes -->2; 3 stays")
     with pytest.raises(KeyError):
         run.with_numbers("<!--= B.parameters -->1", {"n": record}, "n")

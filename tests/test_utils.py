@@ -252,9 +252,10 @@ def test_verdict_agrees(record, run, tiny, capsys):
 
 
 @pytest.mark.parametrize("field, value, message", [
-    ("parameters", 5_001, "parameters"), ("target", 94.0, "target"),
-    ("best", {"test_accuracy": 95.2}, "best test accuracy 95, recorded 95.2"),
-    ("last", {"test_accuracy": 94.8}, "last test accuracy"), ("epochs", [], "epochs 2, recorded 0")])
+    ("parameters", 5_001, "parameters 5354, by the record 5001"), ("target", 94.0, "target 94.5, by the record 94.0"),
+    ("best", {"test_accuracy": 95.2}, "best test accuracy 95.00, by the record 95.10 to 95.30"),
+    ("epochs", [{"test_accuracy": 95.2}] * 2, "last test accuracy 95.00, by the record 95.10 to 95.30"),
+    ("epochs", [{"test_accuracy": 95.0}] * 3, "epochs 2, by the record 3")])
 def test_verdict_catches(record, run, tiny, field, value, message):
     record["runs"][0][field] = value
     with pytest.raises(AssertionError, match=message):
@@ -267,7 +268,7 @@ def test_verdict_catches_a_target_that_is_no_longer_met(record, run, tiny):
         verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=1)
     record["environment"]["torch"] = "0.4"   # of other versions only the tolerance can be asked
     verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=1)
-    with pytest.raises(AssertionError, match="best test accuracy 94.4, recorded 95"):
+    with pytest.raises(AssertionError, match="best test accuracy 94.40, by the record 94.50 to 95.50"):
         verdict(record, tiny._replace(name="MNIST"), [worse], tolerance=0.5)
 
 
