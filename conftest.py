@@ -13,7 +13,8 @@ def pytest_configure(config):
     config.option.nbval_current_env = True        # whatever kernel the notebook names
     config.option.nbval_cell_timeout = 3 * HOURS   # nbval's 2,000 s are short for a CPU
     os.environ["TQDM_DISABLE"] = "1"
-    os.environ.pop("RECORD_DIR", None)             # a test never writes a record
+    for name in ("RECORD_DIR", "SEED"):            # a test never writes a record, and repeats the recorded seed
+        os.environ.pop(name, None)
     config.on_mnist = find_mnist() is not None     # here, so that no notebook's output holds a download
 
 

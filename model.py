@@ -227,9 +227,10 @@ def receptive_field(net, size=IMAGE):
             stride = side // output
             kernel, padding = side - (output - 1) * stride, 0
         elif hasattr(layer, "kernel_size"):
-            kernel, stride, padding, dilation = (_square(getattr(layer, name, 1), layer) for name in
-                                                 ("kernel_size", "stride", "padding", "dilation"))
+            kernel, stride, dilation = (_square(getattr(layer, name, 1), layer) for name in ("kernel_size", "stride", "dilation"))
             kernel, output = dilation * (kernel - 1) + 1, y[-1]
+            padding = {"same": (kernel - 1) // 2, "valid": 0}.get(layer.padding, layer.padding)
+            padding = _square(padding, layer)
         else:
             continue
         field += (kernel - 1) * jump
@@ -299,6 +300,6 @@ class _Calls(TorchFunctionMode):
         elif name == "linear":
             self.head = "fully connected"
         elif name in ("avg_pool2d", "adaptive_avg_pool2d", "mean", "conv2d") and x.ndim == 4:
-            if x.shape[-1] > 1 and out.numel() == out.shape[0] * out.shape[1]:   # a map becomes one value
+            if x.shape[-1] > 1 and out.ndim >= 2 and out.numel() == out.shape[0] * out.shape[1]:   # a map becomes one value
                 self.head = "fully connected" if name == "conv2d" else "global average pooling"
         return out

@@ -5,6 +5,8 @@ with `plt.show()`. Every title names the data set. Colours are Okabe and Ito's, 
 colour-blind readers can tell apart, and no meaning rests on colour alone.
 """
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ def training_curves(histories, target=None):
     names = [("train_loss", "training loss"), ("test_loss", "test loss"),
              ("train_accuracy", "training accuracy, %"), ("test_accuracy", "test accuracy, %")]
     for axis, (field, title) in zip(axes.flat, names):
-        for (label, history), (colour, style) in zip(histories.items(), STYLES):
+        for (label, history), (colour, style) in zip(histories.items(), cycle(STYLES)):
             axis.plot([e.epoch for e in history], [getattr(e, field) for e in history], style,
                       color=colour, marker="o", markersize=4, label=label)
         axis.set_title(title, fontsize=14)
@@ -47,7 +49,7 @@ def ladder(histories):
     """Draw the error on the test set by epoch, a labelled line per entry of {label: History}, on a log scale."""
     figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
     palette = [GREY, BLUE, "#56B4E9", PURPLE, ORANGE, GREEN]
-    for (label, history), colour, marker in zip(histories.items(), palette, "os^vDP"):
+    for (label, history), colour, marker in zip(histories.items(), cycle(palette), cycle("os^vDPX")):
         axis.plot([e.epoch for e in history], [100 - e.test_accuracy for e in history],
                   color=colour, marker=marker, label=f"{label}: {history.last.test_accuracy:.2f} %")
     axis.set_yscale("log")
@@ -73,8 +75,8 @@ def _sheet(images, titles, rows, columns, heading):
 
 def augmented_sheet(data, augment, digits=8, draws=3):
     """Show the first training images as they are, and under each what `augment` makes of it in `draws` draws."""
-    images = data.train.images[:digits]
-    with torch.random.fork_rng():   # looking must not change the training that follows
+    images = data.train.images[:digits].cpu()
+    with torch.random.fork_rng(devices=[]):   # looking must not change the training that follows
         rows = [images] + [augment(images) for _ in range(draws)]
     titles = [str(label.item()) for label in data.train.labels[:digits]] + [""] * digits * draws
     return _sheet(torch.cat(rows), titles, 1 + draws, digits, f"{data.name}: first row as it is, below it augmented")

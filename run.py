@@ -37,7 +37,7 @@ class RunError(Exception):
 
 def names():
     """List the notebooks' names, in the order of the ladder."""
-    return sorted((path.stem for path in NOTEBOOKS.glob("*.ipynb")), key=lambda name: int(name.split("_")[0]))
+    return sorted((path.stem for path in NOTEBOOKS.glob("[0-9]*_*.ipynb")), key=lambda name: int(name.split("_")[0]))
 
 
 def records():
@@ -72,6 +72,8 @@ def execute(name, folder):
     with ThreadPoolExecutor(1) as pool:   # in the main thread nbclient would take Ctrl-C for itself, and end in disorder
         running = pool.submit(client.execute, env=environment)
         try:
+            while not running.done():   # result() alone cannot be interrupted on Windows
+                time.sleep(0.1)
             running.result()
         except CellExecutionError as error:
             raise RunError(f"cell {at[-1] + 1} failed with {error.ename}: {error.evalue}\n{error.traceback}") from None
@@ -88,18 +90,22 @@ def execute(name, folder):
 
 
 def picture(notebook):
-    """Return the PNG of the training curves in an executed notebook."""
-    cell = next(cell for cell in notebook.cells if "training_curves(" in cell.source)
-    return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
+    """Return the PNG of the training curves in an executed notebook; raises RunError where there is none."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "training_curves(" in cell.source:
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output.data["image/png"])
+    raise RunError("no cell draws training_curves, so there is no picture to keep")
 
 
 # ---------------------------------------------------------------- numbers in text
 
-NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)-?[\d.,]*\d")
+NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)(?!`)(-?[\d.,]*\d)?")   # a source in backticks is an example
 
 
 def with_numbers(text, all_records, name=None):
-    """Replace every number that follows `<!--= source -->` by the one that its source names.
+    """Put after every `<!--= source -->`, in place of a number that stands there, the one that its source names.
 
     A source is a path into the record of notebook `name`, or into another's after its name and
     a slash: `LightNet.best.test_accuracy`, `LightNet.epochs.-2.lr` (the last but one),
@@ -120,7 +126,7 @@ def _number(source, all_records, name):
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
 
 
-def results_table(all_records):
+def readme_table(all_records):
     """Write README's results table."""
     lines = ["| step | change | parameters | best test accuracy | last | claimed | Colab |", "|---|---|--:|--:|--:|--:|---|"]
     for name, record in all_records.items():
@@ -146,7 +152,7 @@ def readme(text, all_records):
     """Return README's text with its results table and its numbers made anew."""
     before, rest = text.split("<!-- results -->\n")
     after = rest.split("<!-- /results -->")[1]
-    text = f"{before}<!-- results -->\n{results_table(all_records)}\n<!-- /results -->{after}"
+    text = f"{before}<!-- results -->\n{readme_table(all_records)}\n<!-- /results -->{after}"
     return with_numbers(text, all_records)
 
 
@@ -155,7 +161,7 @@ def readme(text, all_records):
 def keep(name, notebook, folder):
     """Write all that follows from the executed `notebook` and its record in `folder`."""
     if not (folder / f"{name}.json").exists():
-        raise RunError("no cell called keep_record, so there is nothing to keep")
+        raise RunError(f'no cell called keep_record("{name}", ...), so there is nothing to keep')
     record = utils.read_record(folder / f"{name}.json")
     record["recipe"] = recipe(notebook)
     utils.write_record(record, folder / f"{name}.json")
@@ -171,14 +177,23 @@ def keep(name, notebook, folder):
 
 def texts(all_records, executed=()):
     """Return README and the notebooks, `executed` ones in place of those on disk, with all numbers renewed, by path."""
-    files = {README: readme(README.read_text(), all_records).encode()}
+    files = {README: _or_warn(readme, README.read_text(), all_records).encode()}
     for name in all_records:
         notebook = executed[name] if name in executed else nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = with_numbers(cell.source, all_records, name)
+                cell.source = _or_warn(with_numbers, cell.source, all_records, name)
         files[NOTEBOOKS / f"{name}.ipynb"] = nbformat.writes(notebook).encode() + b"\n"
     return files
+
+
+def _or_warn(renew, text, *arguments):
+    """Return the renewed text; where it names a number that no record has, the text as it is: no training is lost for it."""
+    try:
+        return renew(text, *arguments)
+    except KeyError as error:
+        print(f"no record has {error}; the text that asks for it stays as it is: {text[:60]!r}...", file=sys.stderr)
+        return text
 
 
 def recipe(notebook):
@@ -194,8 +209,8 @@ def ladder_picture(all_records):
     import plots
 
     png = io.BytesIO()
-    plots.ladder({run["name"]: utils.load_history(record, run["name"])
-                  for record in all_records.values() for run in record["runs"] if utils.is_step(run)}).savefig(png, dpi=100)
+    plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(record, run["name"])
+                  for name, record in all_records.items() for run in record["runs"] if utils.is_step(run)}).savefig(png, dpi=100)
     return png.getvalue()
 
 
@@ -236,7 +251,7 @@ def main(arguments=None):
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         description="Run notebooks top to bottom, show each epoch as it is trained, and write the notebook's outputs, "
-                    "its record and picture in results/, and README's table. A failed run changes nothing.",
+                    "its record and picture in results/, and README's table. A failed run writes nothing.",
         epilog="examples: `python run.py 5_scheduler`, `python run.py 2_batch_norm 3_dropout`, `python run.py --all`")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names())}")
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
@@ -265,10 +280,10 @@ def main(arguments=None):
             for doing in names() if options.all else options.names:
                 run_notebook(doing)
     except RunError as error:
-        print(f"{doing}: {error}\n{doing}: failed; every file is as it was.", file=sys.stderr)
+        print(f"{doing}: {error}\n{doing}: failed; nothing of it was written.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{doing}: interrupted; every file is as it was.", file=sys.stderr)
+        print(f"\n{doing}: interrupted; nothing of it was written.", file=sys.stderr)
         return 130
     return 0
 

@@ -5,15 +5,27 @@ import torch
 from torch import nn
 
 from model import DigitNet
-from utils import Data, Split, _digits_sample, load_mnist
+from utils import Data, Split, load_mnist
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Let every test draw the same numbers every time."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
     """The digits sample, as a notebook gets it where MNIST is not to be had."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNIST_ROOT", str(no_mnist(tmp_path_factory.mktemp("no"))))
+        patch.setenv("MNIST_ROOT", _nowhere(tmp_path_factory.mktemp("no")))
         return load_mnist()
+
+
+@pytest.fixture
+def no_mnist(tmp_path, monkeypatch):
+    """Let MNIST be neither there nor to be had."""
+    monkeypatch.setenv("MNIST_ROOT", _nowhere(tmp_path))
 
 
 @pytest.fixture
@@ -30,7 +42,7 @@ def net():
                                   nn.Dropout(0.1), nn.Flatten(), nn.Linear(512, 10)))
 
 
-def no_mnist(folder):
+def _nowhere(folder):
     """Return a path where MNIST is not and can't be put."""
     (folder / "file").touch()
-    return folder / "file" / "data"
+    return str(folder / "file" / "data")

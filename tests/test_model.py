@@ -135,6 +135,11 @@ def test_receptive_field_is_what_a_gradient_sees():
     assert receptive_field(net)[-1].receptive_field == 22
 
 
+@pytest.mark.parametrize("padding, expected", [("same", 1), ("valid", 0)])
+def test_receptive_field_of_padding_by_name(padding, expected):
+    assert receptive_field(nn.Conv2d(1, 2, 3, padding=padding))[0].padding == expected
+
+
 def test_receptive_field_wants_squares():
     with pytest.raises(ValueError, match="square"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 2, (3, 5))))

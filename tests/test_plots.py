@@ -38,6 +38,11 @@ def test_ladder(history):
     assert list(figure.axes[0].lines[0].get_ydata()) == [8, 7, 6, 5]
 
 
+def test_no_line_is_lost(history):
+    many = {str(i): history for i in range(9)}
+    assert len(plots.ladder(many).axes[0].lines) == 9 and len(plots.training_curves(many).axes[0].lines) == 9
+
+
 def test_augmented_sheet_leaves_the_random_stream_alone(sample):
     stream = torch.get_rng_state()
     figure = plots.augmented_sheet(sample, Augment(rotation=20))

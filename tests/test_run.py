@@ -13,7 +13,6 @@ import pytest
 
 import run
 import utils
-from conftest import no_mnist
 
 NAME = "2_batch_norm"   # the quickest notebook
 
@@ -21,7 +20,11 @@ NAME = "2_batch_norm"   # the quickest notebook
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A copy of the project without its data, with two epochs to train, and run.py at work on it."""
-    tree = shutil.copytree(run.ROOT, tmp_path / "tree", ignore=shutil.ignore_patterns("data", ".*", "__pycache__", "tests"))
+    tree = tmp_path / "tree"
+    for folder in ("notebooks", "results"):
+        shutil.copytree(run.ROOT / folder, tree / folder, ignore=shutil.ignore_patterns(".*"))
+    for path in [run.README, *run.ROOT.glob("*.py")]:
+        shutil.copy(path, tree)
     for name in ("ROOT", "NOTEBOOKS", "README", "RESULTS", "SUMS"):
         monkeypatch.setattr(run, name, tree / getattr(run, name).relative_to(utils.ROOT))
     edit(tree, "EPOCHS    = 15", "EPOCHS    = 2")
@@ -55,8 +58,7 @@ def edit(tree, find, replace, count=1):
     nbformat.write(notebook, path)
 
 
-def test_on_the_sample_everything_runs_and_nothing_is_written(tree, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MNIST_ROOT", str(no_mnist(tmp_path)))
+def test_on_the_sample_everything_runs_and_nothing_is_written(tree, no_mnist, capsys):
     before = files(tree)
     assert run.main([NAME]) == 0
     printed = capsys.readouterr().out
@@ -69,7 +71,7 @@ def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     before = files(tree)
     assert run.main([NAME]) == 0
     assert capsys.readouterr().out.count("MNIST  epoch ") == 2
-    changed = {str(path) for path, content in files(tree).items() if content != before[path]}
+    changed = {path.as_posix() for path, content in files(tree).items() if content != before[path]}
     assert changed == {"README.md", "results/SHA256SUMS", "results/ladder.png", f"notebooks/{NAME}.ipynb",
                        f"results/{NAME}.json", f"results/{NAME}.png", "notebooks/3_dropout.ipynb"}   # whose text quotes it
     record = utils.read_record(tree / "results" / f"{NAME}.json")
@@ -79,7 +81,7 @@ def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert f"<!--= BatchNormNet.best.test_accuracy -->{accuracy:.2f}" in prose
     assert (tree / "results" / f"{NAME}.png").read_bytes() == run.picture(notebook)
-    subprocess.run(["sha256sum", "--check", "--quiet", "results/SHA256SUMS"], cwd=tree, check=True)
+    assert run.SUMS.read_text() == run.checksums()
 
 
 def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist, capsys):
@@ -88,7 +90,7 @@ def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist, capsys):
     assert run.main([NAME]) == 1
     printed = capsys.readouterr().err
     assert re.search(rf"{NAME}: cell \d+ failed with ZeroDivisionError: division by zero", printed)
-    assert "every file is as it was" in printed and files(tree) == before
+    assert "nothing of it was written" in printed and files(tree) == before
 
 
 def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist, capsys):
@@ -101,11 +103,15 @@ def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist, capsys):
 def test_interrupted_from_the_keyboard(tree, small_mnist):
     before = files(tree)
     running = subprocess.Popen([sys.executable, "-u", "run.py", NAME], cwd=tree, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+                               stderr=subprocess.PIPE, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a shell's background jobs ignore it
     next(line for line in running.stdout if line.startswith("MNIST  epoch  1/2"))
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130 and errors.endswith(f"{NAME}: interrupted; every file is as it was.\n")
+    try:
+        _, errors = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130 and errors.endswith(f"{NAME}: interrupted; nothing of it was written.\n")
     assert files(tree) == before
 
 
@@ -123,7 +129,7 @@ def test_help(capsys):
     with pytest.raises(SystemExit):
         run.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "A failed run changes nothing." in text and all(name in text for name in run.names())
+    assert "A failed run writes nothing." in text and all(name in text for name in run.names())
 
 
 def test_no_room_leaves_every_file_alone(tmp_path):
@@ -137,7 +143,7 @@ def test_repo_moves_every_address(tree):
     assert run.main(["--repo", "somebody/my-digits"]) == 0
     for path in [tree / "run.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
         assert run.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
-    subprocess.run(["sha256sum", "--check", "--quiet", "results/SHA256SUMS"], cwd=tree, check=True)
+    assert run.SUMS.read_text() == run.checksums()
 
 
 def test_text_is_renewed_without_a_run(tree):
@@ -158,5 +164,13 @@ def test_numbers_come_from_their_source():
     assert run.with_numbers(text, {"n": record}, "n") == (
         "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, "
         "<!--= A.epochs.-2.lr -->0.50, <!--= all/minutes -->2; 3 stays")
+    assert run.with_numbers("<!--= A.parameters --> new, `<!--= B.x -->` example", {"n": record}, "n") == (
+        "<!--= A.parameters -->5,936 new, `<!--= B.x -->` example")
     with pytest.raises(KeyError):
         run.with_numbers("<!--= B.parameters -->1", {"n": record}, "n")
+
+
+def test_a_number_that_no_record_has_costs_no_training(tree, capsys):
+    run.README.write_text(run.README.read_text() + "<!--= 1_baseline/Gone.parameters -->7")
+    assert run.main(["--text"]) == 0
+    assert run.README.read_text().endswith("-->7") and "no record has 'Gone'" in capsys.readouterr().err

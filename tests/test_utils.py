@@ -8,7 +8,7 @@ from torchvision.transforms import functional as TF
 
 import utils
 from utils import (MEAN, STD, Augment, Claim, Data, Epoch, History, Run, Split, epoch_line, evaluate, fit,
-                   keep_record, load_mnist, read_record, results_table, set_seed, verdict, write_record)
+                   keep_record, load_mnist, read_record, results_table, verdict)
 
 
 # ---------------------------------------------------------------- data
@@ -21,16 +21,23 @@ def test_digits_sample(sample):
     assert pixels.min() > -1e-6 and pixels.max() < 1 + 1e-6
 
 
-def test_no_mnist_is_said(tmp_path, monkeypatch, capsys):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "file" / "data"))
+def test_no_mnist_is_said(no_mnist, capsys):
     assert load_mnist(validation=True).validation is not None
     printed = capsys.readouterr().out
     assert printed.startswith("digits sample: no MNIST") and "says nothing about MNIST" in printed
     assert "digits sample: 1,198 training, 239 validation, 360 test images" in printed
 
 
-def test_validation_split_is_fixed_and_apart(sample, monkeypatch, tmp_path):
+def test_damaged_mnist_does_not_pass_for_no_mnist(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "MNIST" / "raw" / f"{part}-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 9, 1, 2]))   # says 9, holds 2
+    with pytest.raises(RuntimeError, match="MNIST in .* can't be read .*; delete that folder"):
+        load_mnist()
+
+
+def test_validation_split_is_fixed_and_apart(sample):
     a, b = (utils._split(sample.train, 200) for _ in range(2))
     assert torch.equal(a[1].labels, b[1].labels) and [len(part.labels) for part in a] == [1237, 200]
     everything = torch.cat([part.images for part in a]).flatten(1).sum(1).sort().values
@@ -68,7 +75,7 @@ def test_nothing_to_change_changes_nothing(sample):
 def test_every_image_has_an_angle_of_its_own(sample):
     copies = sample.test.images[:1].repeat(20, 1, 1, 1)
     turned = Augment(rotation=30)(copies)
-    assert len({image.sum().item() for image in turned}) == 20
+    assert len(turned.flatten(1).unique(dim=0)) == 20
     assert turned.shape == copies.shape and torch.equal(copies[0], sample.test.images[0])
 
 
@@ -195,7 +202,10 @@ def test_plateau_watches_accuracy_in_mode_max(net, tiny, monkeypatch):
     assert rates(lambda o: lr_scheduler.ReduceLROnPlateau(o, "max", factor=0.5, patience=0), net, tiny) == [.05] * 6
 
 
-def test_autocast_trains(net, sample):
+@pytest.mark.skipif(not utils.half_precision(torch.device("cpu"))._enabled, reason="this processor does not compute in bfloat16")
+def test_autocast_trains_in_bfloat16(net, sample):
+    with utils.half_precision(torch.device("cpu")):
+        assert net.layers[0](sample.test.images[:2]).dtype == torch.bfloat16
     assert train(net, sample, epochs=4, autocast=True).last.test_accuracy > 80
 
 
