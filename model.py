@@ -17,16 +17,20 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from layers import BatchNorm2d, Dropout
+
 IMAGE = (1, 28, 28)   # channels, height, width
 
 
 # ---------------------------------------------------------------- networks
 
-def block(inputs, outputs, kernel=3, norm=False):
-    """Return an unpadded convolution without bias, batch norm where asked for, and ReLU."""
-    layers = [nn.Conv2d(inputs, outputs, kernel, bias=False), nn.ReLU()]
+def block(inputs, outputs, kernel=3, padding=0, norm=False, dropout=0):
+    """Return a convolution without bias, batch norm where asked for, ReLU, and dropout where asked for."""
+    layers = [nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False), nn.ReLU()]
     if norm:
-        layers.insert(1, nn.BatchNorm2d(outputs))
+        layers.insert(1, BatchNorm2d(outputs))
+    if dropout:
+        layers.append(Dropout(dropout))
     return nn.Sequential(*layers)
 
 
@@ -108,7 +112,7 @@ class DropoutNet(DigitNet):
             block( 8, 12, norm=True),               # 12 x 24 x 24    5
             block(12,  8, norm=True, kernel=1),     #  8 x 24 x 24    5
             nn.MaxPool2d(2),                        #  8 x 12 x 12    6
-            nn.Dropout(0.25),
+            Dropout(0.25),
             block( 8, 12, norm=True),               # 12 x 10 x 10   10
             block(12, 12, norm=True),               # 12 x  8 x  8   14
             block(12, 12, norm=True),               # 12 x  6 x  6   18
@@ -125,7 +129,7 @@ class GapNet(DigitNet):
             block( 8, 12, norm=True),               # 12 x 24 x 24    5
             block(12,  8, norm=True, kernel=1),     #  8 x 24 x 24    5
             nn.MaxPool2d(2),                        #  8 x 12 x 12    6
-            nn.Dropout(0.25),
+            Dropout(0.25),
             block( 8, 12, norm=True),               # 12 x 10 x 10   10
             block(12, 12, norm=True),               # 12 x  8 x  8   14
             block(12, 12, norm=True),               # 12 x  6 x  6   18
@@ -143,12 +147,48 @@ class SchedulerNet(DigitNet):
             block( 8, 12, norm=True),               # 12 x 24 x 24    5
             block(12,  8, kernel=1),                #  8 x 24 x 24    5
             nn.MaxPool2d(2),                        #  8 x 12 x 12    6
-            nn.Dropout(0.1),
+            Dropout(0.1),
             block( 8, 12, norm=True),               # 12 x 10 x 10   10
             block(12, 12, norm=True),               # 12 x  8 x  8   14
             block(12, 12, norm=True),               # 12 x  6 x  6   18
             block(12, 12, norm=True),               # 12 x  4 x  4   22
             nn.AvgPool2d(4),                        # 12 x  1 x  1   28
+        ))
+
+
+class OneCycleNet(DigitNet):
+    """Reference C: padded convolutions, two max-pools and a 1x1 convolution as the head."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block( 1,  8, padding=1, norm=True),                #  8 x 28 x 28    3
+            block( 8, 16, padding=1, norm=True),                # 16 x 28 x 28    5
+            nn.MaxPool2d(2),                                    # 16 x 14 x 14    6
+            block(16, 16, padding=1, norm=True),                # 16 x 14 x 14   10
+            block(16, 16, padding=1, norm=True),                # 16 x 14 x 14   14
+            nn.MaxPool2d(2),                                    # 16 x  7 x  7   16
+            block(16, 16, padding=1, norm=True, dropout=0.1),   # 16 x  7 x  7   24
+            nn.Conv2d(16, 10, 1, bias=False),                   # 10 x  7 x  7   24
+            nn.AdaptiveAvgPool2d(1),                            # 10 x  1 x  1   48
+        ))
+
+
+class RotationNet(DigitNet):
+    """Reference D: few channels, nine convolutions, dropout of 0.05 after every block."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block( 1,  4, norm=True, dropout=0.05),             #  4 x 26 x 26    3
+            block( 4,  4, norm=True, dropout=0.05),             #  4 x 24 x 24    5
+            block( 4,  8, norm=True, dropout=0.05),             #  8 x 22 x 22    7
+            nn.MaxPool2d(2),                                    #  8 x 11 x 11    8
+            block( 8,  8, norm=True, dropout=0.05, kernel=1),   #  8 x 11 x 11    8
+            block( 8, 16, norm=True, dropout=0.05),             # 16 x  9 x  9   12
+            block(16, 16, norm=True, dropout=0.05),             # 16 x  7 x  7   16
+            block(16, 16, norm=True, dropout=0.05, padding=1),  # 16 x  7 x  7   20
+            block(16, 16, norm=True, dropout=0.05, padding=1),  # 16 x  7 x  7   24
+            nn.Conv2d(16, 10, 1, bias=False),                   # 10 x  7 x  7   24
+            nn.AvgPool2d(7),                                    # 10 x  1 x  1   36
         ))
 
 

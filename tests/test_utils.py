@@ -209,6 +209,48 @@ def test_autocast_trains_in_bfloat16(net, sample):
     assert train(net, sample, epochs=4, autocast=True).last.test_accuracy > 80
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, None])
+def test_autocast_in_float16_and_where_there_is_none(net, sample, monkeypatch, dtype):
+    """float16 is what older GPUs get; it needs the loss scaled, or small gradients vanish."""
+    monkeypatch.setattr(utils, "half_type", lambda device: dtype)
+    with utils.half_precision(torch.device("cpu")):
+        assert net.layers[0](sample.test.images[:2]).dtype == (dtype or torch.float32)
+    assert train(net, sample, epochs=4, autocast=True).last.test_accuracy > 80
+
+
+def test_without_a_held_out_split_nothing_is_scored(net, tiny):
+    history = train(net, tiny._replace(test=None), epochs=1)
+    assert history.last.test_accuracy != history.last.test_accuracy and history.last.train_accuracy > 0   # nan
+
+
+def test_quiet(net, tiny, capsys):
+    train(net, tiny, quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fault", [None, RuntimeError("out of memory"), AssertionError("no CUDA")])
+def test_recording_graphs_leaves_the_network_as_it_was(net, tiny, monkeypatch, capsys, fault):
+    """Replayed or, where recording fails, not: the function is the network's; its trial runs leave no trace."""
+    def record(module, inputs):
+        module(*inputs)
+        if fault:
+            raise fault
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    forward = utils._graphed(net, tiny.train.images[:32], autocast=False)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert (forward is net) == bool(fault) == ("no CUDA graphs" in capsys.readouterr().out)
+    net.eval()
+    for count in (32, 7):
+        assert torch.equal(forward(tiny.test.images[:count]), net(tiny.test.images[:count]))
+
+
+def test_graphs_change_nothing_on_the_cpu(net, tiny):
+    import copy
+    a, b = (train(copy.deepcopy(net), tiny, graphs=graphs) for graphs in (False, True))
+    assert [e._replace(seconds=0) for e in a] == [e._replace(seconds=0) for e in b]
+
+
 def test_best_and_last_are_apart():
     rows = [Epoch(i, 0, 0, 0, accuracy, 0, 0) for i, accuracy in enumerate([90., 95., 95., 93.], 1)]
     history = History("MNIST", rows)
