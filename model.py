@@ -1,10 +1,11 @@
-"""The networks of the ladder, and what can be asked of any network.
+"""The networks, and what can be asked of any network.
 
-In this order: the shared block, the networks from the heaviest to the last step of the
-ladder, then `count_parameters`, `summary`, `receptive_field` and `check`. Data and training
-live in `utils.py`, pictures in `plots.py`.
+In this order: the shared block, the networks of the ladder from the heaviest to the last step,
+two more of the references, the fast ones, then `count_parameters`, `summary`,
+`receptive_field` and `check`. Data and training live in `utils.py`, pictures in `plots.py`,
+batch norm and dropout in `layers.py`.
 
-The networks are those of reference B (see README): `Model1` to `Model3` are its names.
+The ladder is that of reference B (see README): `Model1` to `Model3` are its names.
 Shapes beside the layers are channels x height x width of the layer's output, and the side
 of the square of input pixels that one of its values depends on (its receptive field).
 """
@@ -24,9 +25,9 @@ IMAGE = (1, 28, 28)   # channels, height, width
 
 # ---------------------------------------------------------------- networks
 
-def block(inputs, outputs, kernel=3, padding=0, norm=False, dropout=0):
+def block(inputs, outputs, kernel=3, stride=1, padding=0, norm=False, dropout=0):
     """Return a convolution without bias, batch norm where asked for, ReLU, and dropout where asked for."""
-    layers = [nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False), nn.ReLU()]
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.ReLU()]
     if norm:
         layers.insert(1, BatchNorm2d(outputs))
     if dropout:
@@ -157,7 +158,7 @@ class SchedulerNet(DigitNet):
 
 
 class OneCycleNet(DigitNet):
-    """Reference C: padded convolutions, two max-pools and a 1x1 convolution as the head."""
+    """Padded convolutions, two max-pools and a 1x1 convolution as the head."""
 
     def __init__(self):
         super().__init__(nn.Sequential(
@@ -174,7 +175,7 @@ class OneCycleNet(DigitNet):
 
 
 class RotationNet(DigitNet):
-    """Reference D: few channels, nine convolutions, dropout of 0.05 after every block."""
+    """Few channels, nine convolutions, dropout of 0.05 after every block."""
 
     def __init__(self):
         super().__init__(nn.Sequential(
@@ -189,6 +190,36 @@ class RotationNet(DigitNet):
             block(16, 16, norm=True, dropout=0.05, padding=1),  # 16 x  7 x  7   24
             nn.Conv2d(16, 10, 1, bias=False),                   # 10 x  7 x  7   24
             nn.AvgPool2d(7),                                    # 10 x  1 x  1   36
+        ))
+
+
+class StridedNet(DigitNet):
+    """Strides in place of many channels: the fastest to 99.0 %."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block( 1, 16, kernel=6, stride=2, norm=True),   # 16 x 12 x 12    6
+            nn.Conv2d(16, 16, 3, bias=False),               # 16 x 10 x 10   10
+            nn.MaxPool2d(2),                                # 16 x  5 x  5   12
+            BatchNorm2d(16), nn.ReLU(),                     # after the max-pool, for a quarter of the work
+            nn.Flatten(),
+            nn.Linear(400, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(),
+            nn.Linear(128, 10),
+        ))
+
+
+class WideStridedNet(DigitNet):
+    """The same with more channels and a wider head: the fastest to 99.4 %."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block( 1, 16, kernel=6, stride=2, norm=True),   # 16 x 12 x 12    6
+            nn.Conv2d(16, 24, 3, bias=False),               # 24 x 10 x 10   10
+            nn.MaxPool2d(2),                                # 24 x  5 x  5   12
+            BatchNorm2d(24), nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(600, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
+            nn.Linear(256, 10),
         ))
 
 

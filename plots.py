@@ -21,14 +21,15 @@ plt.rcParams.update({"figure.dpi": 100, "font.size": 13, "axes.spines.top": Fals
 
 
 def training_curves(histories, target=None):
-    """Draw training and test loss over training and test accuracy, a line per entry of {label: History}.
+    """Draw losses over accuracies, of training and of what scored it, a line per entry of {label: History}.
 
     The first entry is the run in question, the others are drawn to compare with; `target` is
-    a test accuracy in percent.
+    an accuracy in percent.
     """
     figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained", sharex=True)
-    names = [("train_loss", "training loss"), ("test_loss", "test loss"),
-             ("train_accuracy", "training accuracy, %"), ("test_accuracy", "test accuracy, %")]
+    scored_on = next(iter(histories.values())).scored_on
+    names = [("train_loss", "training loss"), ("test_loss", f"{scored_on} loss"),
+             ("train_accuracy", "training accuracy, %"), ("test_accuracy", f"{scored_on} accuracy, %")]
     for axis, (field, title) in zip(axes.flat, names):
         for (label, history), (colour, style) in zip(histories.items(), cycle(STYLES)):
             axis.plot([e.epoch for e in history], [getattr(e, field) for e in history], style,

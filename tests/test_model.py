@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import model
-from model import (Baseline, BatchNormNet, DropoutNet, GapNet, LightNet, SchedulerNet,
-                   check, count_parameters, receptive_field, summary)
+from model import (Baseline, BatchNormNet, DropoutNet, GapNet, LightNet, OneCycleNet, RotationNet,
+                   SchedulerNet, StridedNet, WideStridedNet, check, count_parameters, receptive_field, summary)
 
-COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936, SchedulerNet: 5_920}
-OUTPUTS = {Baseline: 10, LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12}
+COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936, SchedulerNet: 5_920,
+          OneCycleNet: 8_440, RotationNet: 8_932, StridedNet: 55_690, WideStridedNet: 160_794}
+OUTPUTS = {Baseline: 10, LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12,
+           OneCycleNet: 10, RotationNet: 10, StridedNet: 10, WideStridedNet: 10}
 every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
 
 
@@ -74,6 +76,11 @@ def dropped(rows):
     return [row for r in rows for row in ([r, ("Dropout", r[1], "0")] if r[0] == "MaxPool2d" else [r])]
 
 
+def read_table(text):
+    """Read `layer channels side parameters`, one a line, as torchsummary's rows."""
+    return [(layer, f"{channels}, {side}, {side}", count) for layer, channels, side, count in map(str.split, text.strip().splitlines())]
+
+
 GAP = [("AvgPool2d", "12, 1, 1", "0")]
 NORMED = after(LIGHT, "BatchNorm2d", "ReLU")
 TABLES = {
@@ -83,10 +90,28 @@ TABLES = {
     DropoutNet: dropped(NORMED),
     GapNet: dropped(NORMED) + GAP,
     SchedulerNet: [row for row in dropped(NORMED) + GAP if row != ("BatchNorm2d", "8, 24, 24", "16")],
+    # as references C and D print them
+    OneCycleNet: read_table("""
+        Conv2d 8 28 72\n BatchNorm2d 8 28 16\n ReLU 8 28 0
+        Conv2d 16 28 1,152\n BatchNorm2d 16 28 32\n ReLU 16 28 0\n MaxPool2d 16 14 0
+        Conv2d 16 14 2,304\n BatchNorm2d 16 14 32\n ReLU 16 14 0
+        Conv2d 16 14 2,304\n BatchNorm2d 16 14 32\n ReLU 16 14 0\n MaxPool2d 16 7 0
+        Conv2d 16 7 2,304\n BatchNorm2d 16 7 32\n ReLU 16 7 0\n Dropout 16 7 0
+        Conv2d 10 7 160\n AdaptiveAvgPool2d 10 1 0"""),
+    RotationNet: read_table("""
+        Conv2d 4 26 36\n BatchNorm2d 4 26 8\n ReLU 4 26 0\n Dropout 4 26 0
+        Conv2d 4 24 144\n BatchNorm2d 4 24 8\n ReLU 4 24 0\n Dropout 4 24 0
+        Conv2d 8 22 288\n BatchNorm2d 8 22 16\n ReLU 8 22 0\n Dropout 8 22 0\n MaxPool2d 8 11 0
+        Conv2d 8 11 64\n BatchNorm2d 8 11 16\n ReLU 8 11 0\n Dropout 8 11 0
+        Conv2d 16 9 1,152\n BatchNorm2d 16 9 32\n ReLU 16 9 0\n Dropout 16 9 0
+        Conv2d 16 7 2,304\n BatchNorm2d 16 7 32\n ReLU 16 7 0\n Dropout 16 7 0
+        Conv2d 16 7 2,304\n BatchNorm2d 16 7 32\n ReLU 16 7 0\n Dropout 16 7 0
+        Conv2d 16 7 2,304\n BatchNorm2d 16 7 32\n ReLU 16 7 0\n Dropout 16 7 0
+        Conv2d 10 7 160\n AvgPool2d 10 1 0"""),
 }
 
 
-@every_network
+@pytest.mark.parametrize("network", TABLES, ids=lambda n: n.__name__)
 def test_layer_table(network, capsys):
     summary(network())
     printed = capsys.readouterr().out
@@ -112,6 +137,13 @@ def test_receptive_field_of_the_reference_table():
         (3, 1, 26, 3), (3, 1, 24, 5), (1, 1, 24, 5), (2, 2, 12, 6), (3, 1, 10, 10), (3, 1, 8, 14), (3, 1, 6, 18), (3, 1, 4, 22)]
     last = rows[-1]
     assert (last.layer, last.kernel, last.output, last.receptive_field) == ("AvgPool2d", 4, 1, 28)
+
+
+def test_receptive_field_of_reference_c():
+    """As its list of blocks gives it; the global pool's is ours."""
+    assert [(r.layer, r.receptive_field) for r in receptive_field(OneCycleNet())] == [
+        ("Conv2d", 3), ("Conv2d", 5), ("MaxPool2d", 6), ("Conv2d", 10), ("Conv2d", 14), ("MaxPool2d", 16),
+        ("Conv2d", 24), ("Conv2d", 24), ("AdaptiveAvgPool2d", 48)]
 
 
 def test_receptive_field_of_every_kind_of_layer():
@@ -154,7 +186,7 @@ def test_comments_beside_the_layers(network):
     x, shapes = torch.zeros(1, 1, 28, 28), []
     for layer in network().eval().layers:
         x = layer(x)
-        if not isinstance(layer, nn.Dropout):
+        if isinstance(layer, (nn.Sequential, nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
             shapes.append(x.shape)
     assert commented == [(shape[1], shape[2], row.receptive_field) for shape, row in zip(shapes, rows)]
 
@@ -162,7 +194,8 @@ def test_comments_beside_the_layers(network):
 @pytest.mark.parametrize("network, norms, rates, head", [
     (Baseline, 0, (), "fully connected"), (LightNet, 0, (), "none"), (BatchNormNet, 7, (), "none"),
     (DropoutNet, 7, (0.25,), "none"), (GapNet, 7, (0.25,), "global average pooling"),
-    (SchedulerNet, 6, (0.1,), "global average pooling")])
+    (SchedulerNet, 6, (0.1,), "global average pooling"), (OneCycleNet, 5, (0.1,), "global average pooling"),
+    (RotationNet, 8, (0.05,) * 8, "global average pooling"), (StridedNet, 3, (), "fully connected")])
 def test_check(network, norms, rates, head):
     answers = check(network(), max_parameters=5_935)
     assert answers == (COUNTS[network], 5_935, norms, rates, head)
