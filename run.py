@@ -132,11 +132,28 @@ def readme_table(all_records):
     for name, record in all_records.items():
         link, badge = f"[{name}](notebooks/{name}.ipynb)", f"[![Open in Colab]({BADGE})]({colab(name)})"
         for run in record["runs"]:
-            if not utils.is_step(run):
+            if not on_the_ladder(run):
                 continue
             claim = f"{run['claim']['test_accuracy']:.2f} %" if run["claim"] else "-"
             lines.append(f"| {link} | {run['change']} | {run['parameters']:,} | {run['best']['test_accuracy']:.2f} % "
                          f"| {run['last']['test_accuracy']:.2f} % | {claim} | {badge} |")
+    return "\n".join(lines)
+
+
+def on_the_ladder(run):
+    """Tell whether a recorded run is a step of the ladder: scored on the test set, epoch by epoch, as the references do."""
+    return utils.is_step(run) and run["scored_on"] == "test"
+
+
+def seeds_table(all_records):
+    """Write README's table of what was trained from several seeds towards a target."""
+    lines = ["| notebook | run | parameters | target | seeds | test accuracy, mean and sd | lowest | seconds of training |",
+             "|---|---|--:|--:|--:|--:|--:|--:|"]
+    for name, record in all_records.items():
+        for label, row in record["sweeps"].items():
+            if row["target"]:
+                lines.append(f"| [{name}](notebooks/{name}.ipynb) | {label} | {row['parameters']:,} | {row['target']:.2f} % | {len(row['accuracies'])} "
+                             f"| {row['mean']:.2f} +- {row['sd']:.2f} % | {row['minimum']:.2f} % | {row['median_seconds']:.1f} |")
     return "\n".join(lines)
 
 
@@ -149,10 +166,11 @@ def colab(name):
 
 
 def readme(text, all_records):
-    """Return README's text with its results table and its numbers made anew."""
-    before, rest = text.split("<!-- results -->\n")
-    after = rest.split("<!-- /results -->")[1]
-    text = f"{before}<!-- results -->\n{readme_table(all_records)}\n<!-- /results -->{after}"
+    """Return README's text with its tables and its numbers made anew."""
+    for name, table in (("results", readme_table), ("seeds", seeds_table)):
+        before, rest = text.split(f"<!-- {name} -->\n")
+        after = rest.split(f"<!-- /{name} -->")[1]
+        text = f"{before}<!-- {name} -->\n{table(all_records)}\n<!-- /{name} -->{after}"
     return with_numbers(text, all_records)
 
 
@@ -210,7 +228,7 @@ def ladder_picture(all_records):
 
     png = io.BytesIO()
     plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(record, run["name"])
-                  for name, record in all_records.items() for run in record["runs"] if utils.is_step(run)}).savefig(png, dpi=100)
+                  for name, record in all_records.items() for run in record["runs"] if on_the_ladder(run)}).savefig(png, dpi=100)
     return png.getvalue()
 
 

@@ -594,13 +594,13 @@ def verdict(record, data, runs, tolerance, sweeps=None):
         for what, fresh, recorded in (("best", best, [old["best"]["test_accuracy"]]), ("last", last, ending)):
             low, high = min(recorded) - tolerance, max(recorded) + tolerance
             assert low - 0.005 <= fresh <= high + 0.005, (   # the record is rounded
-                f"{run.name}: {what} test accuracy {fresh:.2f}, by the record {low:.2f} to {high:.2f}")
+                f"{run.name}: {what} {run.history.scored_on} accuracy {fresh:.2f}, by the record {low:.2f} to {high:.2f}")
         print(f"MNIST, {run.name}: {parameters:,} parameters, {len(run.history)} epochs,"
-              f" best and last test accuracy within {tolerance:g} of the record")
+              f" best and last {run.history.scored_on} accuracy within {tolerance:g} of the record")
         if run.target:
             recorded = "met" if is_met(old) else "missed"
             assert (best >= run.target) == is_met(old) or not same_environment, (
-                f"{run.name}: best test accuracy {best:g}, but target {run.target:g} recorded as {recorded}")
+                f"{run.name}: best {run.history.scored_on} accuracy {best:g}, but target {run.target:g} recorded as {recorded}")
             print(f"MNIST, {run.name}: target {run.target:g} {recorded}, as recorded")
     for name, fresh in (sweeps or {}).items():
         old = record["sweeps"][name]

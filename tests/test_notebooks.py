@@ -6,6 +6,7 @@ nbval alone passes a stripped notebook, an ignored cell and a misspelt marker; t
 
 import base64
 import re
+import statistics
 
 import nbformat
 import pytest
@@ -139,7 +140,7 @@ def test_record_was_made_by_these_cells(name):
 @every_notebook
 def test_epochs_in_the_outputs_are_the_recorded_ones(name):
     lines = [line for cell in code(name) for line in printed(cell).splitlines() if "  epoch " in line]
-    recorded = [utils.epoch_line("MNIST", utils.Epoch(**e), len(r["epochs"])) for r in RECORDS[name]["runs"] for e in r["epochs"]]
+    recorded = [utils.epoch_line("MNIST", utils.Epoch(**e), len(r["epochs"]), r["scored_on"]) for r in RECORDS[name]["runs"] for e in r["epochs"]]
     assert lines == recorded
 
 
@@ -147,6 +148,19 @@ def test_epochs_in_the_outputs_are_the_recorded_ones(name):
 def test_results_in_the_outputs_are_the_recorded_ones(name):
     cell = next(cell for cell in code(name) if "keep_record(" in cell.source)
     assert printed(cell).strip() == utils.results_table(RECORDS[name])
+
+
+@every_notebook
+def test_sweeps_agree_with_themselves_and_the_outputs(name):
+    sweeps = RECORDS[name]["sweeps"]
+    for label, row in sweeps.items():
+        accuracies = list(row["accuracies"].values())
+        assert list(row["accuracies"]) == list(row["seconds"]) == [str(seed) for seed in range(len(accuracies))]
+        assert len(accuracies) >= 5 and (row["mean"], row["minimum"]) == (pytest.approx(statistics.mean(accuracies)), min(accuracies))
+        assert row["sd"] == pytest.approx(statistics.stdev(accuracies))
+        assert row["median_seconds"] == statistics.median(row["seconds"].values())
+    tables = [printed(cell).strip() for cell in code(name) if "sweep_table(" in cell.source]
+    assert tables == [utils.sweep_table(RECORDS[name])] * bool(sweeps)
 
 
 @every_notebook
@@ -165,6 +179,7 @@ def test_verdict_in_the_outputs_is_the_recorded_one(name):
         expected.append(f"MNIST, {r['name']}: {r['parameters']:,} parameters, {len(r['epochs'])} epochs,")
         if r["target"]:
             expected.append(f"MNIST, {r['name']}: target {r['target']:g} {'met' if utils.is_met(r) else 'missed'}, as recorded")
+    expected += [f"MNIST, {label}: within " for label in RECORDS[name]["sweeps"]]
     assert len(lines) == len(expected) and all(line.startswith(start) for line, start in zip(lines, expected))
 
 

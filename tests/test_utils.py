@@ -341,3 +341,79 @@ def test_results_table(record, run, tiny):
     assert lines[3].split("%")[1].split() == ["91.0", "80.00"] and "met" in lines[-1]
     record["dataset"] = "digits sample"
     assert "91.0" not in results_table(record) and "target" not in results_table(record)
+
+
+# ---------------------------------------------------------------- several seeds
+
+@pytest.fixture
+def swept(tiny):
+    """A sweep of three seeds of a small network over `tiny`, the digits sample."""
+    return utils.sweep(_small, tiny, range(3), epochs=2, batch_size=32, target=20.0)
+
+
+def _small():
+    from torch import nn
+    from model import DigitNet
+    return DigitNet(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
+
+
+def test_sweep_scores_every_seed_once_at_its_end(tiny, monkeypatch, capsys):
+    scored = []
+    monkeypatch.setattr(utils, "evaluate", lambda net, split, **kwargs: scored.append(split) or utils.Score(1.0, 50.0))
+    swept = utils.sweep(_small, tiny, [3, 5], epochs=2, batch_size=32)
+    assert len(scored) == 2 and all(split is tiny.test for split in scored)
+    assert (swept.network, swept.parameters, swept.epochs, swept.scored_on) == ("DigitNet", 7850, 2, "test")
+    assert list(swept.accuracies) == list(swept.seconds) == [3, 5] and capsys.readouterr().out == ""
+
+
+def test_sweep_makes_choices_on_the_validation_split(tiny):
+    apart = tiny._replace(validation=Split(*(t[:50] for t in tiny.test)), test=None)
+    assert utils.sweep(_small, apart, [0], epochs=1, batch_size=32).scored_on == "validation"
+
+
+def test_sweep_depends_on_the_seed_alone(tiny, swept):
+    torch.manual_seed(7)
+    assert utils.sweep(_small, tiny, [2], epochs=2, batch_size=32).accuracies[2] == swept.accuracies[2]
+
+
+def test_one_cycle_ends_at_nothing(net):
+    optimizer, scheduler = utils.one_cycle(net, images=320, epochs=2, batch_size=32)
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.004) and max(rates) == pytest.approx(0.02, rel=0.01) and rates[-1] < 0.001
+
+
+@pytest.fixture
+def swept_record(run, swept, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(utils, "RESULTS", tmp_path)
+    monkeypatch.setenv("RECORD_DIR", str(tmp_path))
+    keep_record("9_test", tiny._replace(name="MNIST"), 0, [run], {"small": swept})
+    return read_record(tmp_path / "9_test.json")
+
+
+def test_a_recorded_sweep(swept_record, swept, tmp_path):
+    row = swept_record["sweeps"]["small"]
+    accuracies = list(swept.accuracies.values())
+    assert (row["mean"], row["minimum"]) == (pytest.approx(sum(accuracies) / 3), min(accuracies))
+    assert row["sd"] == pytest.approx(torch.tensor(accuracies).std().item(), rel=1e-4)
+    assert sum('"0":' in line for line in (tmp_path / "9_test.json").read_text().splitlines()) == 2   # a line each
+    header, line = utils.sweep_table(swept_record).splitlines()
+    assert header.startswith("MNIST") and f"{row['mean']:.2f}" in line and "7,850" in line
+
+
+def test_verdict_of_a_sweep(swept_record, run, swept, tiny, capsys):
+    mnist = tiny._replace(name="MNIST")
+    verdict(swept_record, mnist, [run], 0.1, {"small": swept})
+    verdict(swept_record, mnist, [run], 0.1, {"small": swept._replace(accuracies={2: swept.accuracies[2]})})   # a test repeats one
+    assert capsys.readouterr().out.count("mean of 3 seeds") == 2
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(epochs=3), "epochs 3, by the record 2"), (dict(target=30.0), "target 30.0, by the record 20.0"),
+    (dict(accuracies={1: 0.0}), "seed 1: accuracy 0.00, by the record")])
+def test_verdict_catches_another_sweep(swept_record, run, swept, tiny, change, message):
+    with pytest.raises(AssertionError, match=message):
+        verdict(swept_record, tiny._replace(name="MNIST"), [run], 0.1, {"small": swept._replace(**change)})
