@@ -223,6 +223,21 @@ class WideStridedNet(DigitNet):
         ))
 
 
+class WiderStridedNet(DigitNet):
+    """Twice as many channels once more: the fastest to 99.6 %."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block( 1, 16, kernel=6, stride=2, norm=True),   # 16 x 12 x 12    6
+            nn.Conv2d(16, 48, 3, bias=False),               # 48 x 10 x 10   10
+            nn.MaxPool2d(2),                                # 48 x  5 x  5   12
+            BatchNorm2d(48), nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(1200, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
+            nn.Linear(256, 10),
+        ))
+
+
 # Reference B's names. It calls two networks "Model2"; the one with batch norm has only ours.
 Model1, Model2, Model2b, Model2c, Model3 = Baseline, LightNet, DropoutNet, GapNet, SchedulerNet
 

@@ -118,7 +118,9 @@ def _number(source, all_records, name):
     name, _, path = source.rpartition("/") if "/" in source else (name, "", source)
     if path == "minutes":
         chosen = all_records.values() if name == "all" else [all_records[name]]
-        return f"{sum(run['seconds'] for record in chosen for run in record['runs']) / 60:.0f}"
+        seconds = sum(run["seconds"] for record in chosen for run in record["runs"])
+        seconds += sum(row["seconds"]["0"] for record in chosen for row in record["sweeps"].values())   # a re-run repeats one seed
+        return f"{seconds / 60:.0f}"
     value = all_records[name]
     value = {**value, **{run["name"]: run for run in value["runs"]}}
     for key in path.split("."):

@@ -257,7 +257,8 @@ def one_cycle(net, images, epochs, batch_size=256):
     """
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.02, betas=(0.8, 0.95), weight_decay=0.05, fused=True)
     return optimizer, lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=epochs * math.ceil(images / batch_size),
-                                              pct_start=0.2, div_factor=5, cycle_momentum=False)
+                                              pct_start=0.201,   # 0.2 of 5 batches would be divided by 1 - 1
+                                              div_factor=5, cycle_momentum=False)
 
 
 CHUNK = 16   # batches shuffled and augmented at once

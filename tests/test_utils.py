@@ -1,5 +1,7 @@
 """Data, augmentation, training and records, on small data."""
 
+import sys
+
 import pytest
 import torch
 from torch.optim import SGD, lr_scheduler
@@ -216,6 +218,23 @@ def test_autocast_in_float16_and_where_there_is_none(net, sample, monkeypatch, d
     with utils.half_precision(torch.device("cpu")):
         assert net.layers[0](sample.test.images[:2]).dtype == (dtype or torch.float32)
     assert train(net, sample, epochs=4, autocast=True).last.test_accuracy > 80
+
+
+@pytest.mark.parametrize("device, native, dtype", [
+    ("cuda", True, torch.bfloat16), ("cuda", False, torch.float16), ("mps", False, None)])
+def test_half_type_is_what_the_device_computes_in(monkeypatch, device, native, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert utils.half_type(torch.device(device)) == dtype
+
+
+@pytest.mark.parametrize("platform", [sys.platform, "win32", "darwin"])
+def test_keep_memory_changes_no_number(net, tiny, monkeypatch, platform):
+    import copy
+    twin = copy.deepcopy(net)
+    before = train(net, tiny, epochs=1)
+    monkeypatch.setattr(sys, "platform", platform)
+    after = train(twin, tiny, epochs=1)
+    assert before.last._replace(seconds=0) == after.last._replace(seconds=0)
 
 
 def test_without_a_held_out_split_nothing_is_scored(net, tiny):
