@@ -514,8 +514,11 @@ def write_record(record, path):
 
 
 def read_record(path):
-    """Read a record written by `write_record`."""
-    return json.loads(Path(path).read_text())
+    """Read a record written by `write_record`; older ones have no sweeps, and were scored on the test set."""
+    record = {"sweeps": {}, **json.loads(Path(path).read_text())}
+    for run in record["runs"]:
+        run.setdefault("scored_on", "test")
+    return record
 
 
 def load_history(record, name):
@@ -538,13 +541,14 @@ def results_table(record):
     for run in record["runs"]:
         claim = Claim(**run["claim"]) if run["claim"] and dataset == "MNIST" else Claim("-", "-", "-")
         best, last, train = run["best"], run["last"], max(e["train_accuracy"] for e in run["epochs"])
+        accuracy = "test accuracy" if run["scored_on"] == "test" else "validation acc."
         rows = [("parameters", claim.parameters, f"{run['parameters']:,}"),
                 ("best training accuracy, %", claim.train_accuracy, f"{train:.2f}"),
-                (f"best {run['scored_on']} accuracy, %", claim.test_accuracy, f"{best['test_accuracy']:.2f} (epoch {best['epoch']})"),
-                (f"last {run['scored_on']} accuracy, %", "-", f"{last['test_accuracy']:.2f} (epoch {last['epoch']})")]
+                (f"best {accuracy}, %", claim.test_accuracy, f"{best['test_accuracy']:.2f} (epoch {best['epoch']})"),
+                (f"last {accuracy}, %", "-", f"{last['test_accuracy']:.2f} (epoch {last['epoch']})")]
         if run["target"] and dataset == "MNIST":
             rows.append((f"target: best {run['scored_on']} >= {run['target']:g}", "", "met" if is_met(run) else "missed"))
-        lines += [run["name"], *(f"  {what:30} {claimed!s:>12}  {measured}" for what, claimed, measured in rows)]
+        lines += [run["name"], *(f"  {what:26} {claimed!s:>16}  {measured}" for what, claimed, measured in rows)]
     return "\n".join(lines)
 
 
