@@ -218,7 +218,7 @@ def _or_warn(renew, text, *arguments):
 
 def recipe(notebook):
     """Return the lines of the cells that set hyperparameters and train, as the record keeps them."""
-    return [line for cell in notebook.cells if cell.cell_type == "code" and re.search(r"optim\.|\bfit\(", cell.source)
+    return [line for cell in notebook.cells if cell.cell_type == "code" and re.search(r"optim\.|^SEED |\b(fit|sweep)\(", cell.source, re.M)
             for line in cell.source.splitlines()]
 
 

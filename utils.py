@@ -354,14 +354,14 @@ def _chunks(split, size, augment):
 
 
 @torch.no_grad()
-def predict(net, images, batch_size=1000, autocast=False):
+def predict(net, images, batch_size=500, autocast=False):
     """Return log-probabilities (N, outputs) of `images`, computed in eval mode."""
     net.eval()
     with half_precision(images.device, autocast):
         return torch.cat([net(x) for x in images.split(batch_size)])
 
 
-def evaluate(net, split, batch_size=1000, autocast=False):
+def evaluate(net, split, batch_size=500, autocast=False):
     """Return the mean loss and the accuracy in percent of `net` on `split`, in eval mode."""
     log_probabilities = predict(net, split.images, batch_size, autocast)
     hits = (log_probabilities.argmax(1) == split.labels).sum().item()
