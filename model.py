@@ -194,37 +194,22 @@ class RotationNet(DigitNet):
 
 
 class StridedNet(DigitNet):
-    """Strides in place of many channels: the fastest to 99.0 %."""
-
-    def __init__(self):
-        super().__init__(nn.Sequential(
-            block( 1, 16, kernel=6, stride=2, norm=True),   # 16 x 12 x 12    6
-            nn.Conv2d(16, 16, 3, bias=False),               # 16 x 10 x 10   10
-            nn.MaxPool2d(2),                                # 16 x  5 x  5   12
-            BatchNorm2d(16), nn.ReLU(),                     # after the max-pool, for a quarter of the work
-            nn.Flatten(),
-            nn.Linear(400, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(),
-            nn.Linear(128, 10),
-        ))
-
-
-class WideStridedNet(DigitNet):
-    """The same with more channels and a wider head: the fastest to 99.4 %."""
+    """A stride in place of large maps, a wide head: the fastest to 99.0 and 99.4 %."""
 
     def __init__(self):
         super().__init__(nn.Sequential(
             block( 1, 16, kernel=6, stride=2, norm=True),   # 16 x 12 x 12    6
             nn.Conv2d(16, 24, 3, bias=False),               # 24 x 10 x 10   10
             nn.MaxPool2d(2),                                # 24 x  5 x  5   12
-            BatchNorm2d(24), nn.ReLU(),
+            BatchNorm2d(24), nn.ReLU(),                     # after the max-pool, for a quarter of the work
             nn.Flatten(),
             nn.Linear(600, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
             nn.Linear(256, 10),
         ))
 
 
-class WiderStridedNet(DigitNet):
-    """Twice as many channels once more: the fastest to 99.6 %."""
+class WideStridedNet(DigitNet):
+    """The same with twice the channels in the second convolution."""
 
     def __init__(self):
         super().__init__(nn.Sequential(

@@ -155,7 +155,7 @@ def seeds_table(all_records):
         for label, row in record["sweeps"].items():
             if row["target"]:
                 lines.append(f"| [{name}](notebooks/{name}.ipynb) | {label} | {row['parameters']:,} | {row['target']:.2f} % | {len(row['accuracies'])} "
-                             f"| {row['mean']:.2f} +- {row['sd']:.2f} % | {row['minimum']:.2f} % | {row['median_seconds']:.1f} |")
+                             f"| {row['mean']:.3f} +- {row['sd']:.3f} % | {row['minimum']:.2f} % | {row['median_seconds']:.1f} |")
     return "\n".join(lines)
 
 

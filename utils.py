@@ -556,11 +556,11 @@ def sweep_table(record, names=None):
     """Write the record's sweeps, all or those of `names`, as text, a line each."""
     swept = record["sweeps"]
     width = max(map(len, swept))
-    lines = [f"{record['dataset'] + ', accuracy in %':{width}}  parameters  epochs  seeds  seconds    mean    sd  minimum"]
+    lines = [f"{record['dataset'] + ', accuracy in %':{width}}  parameters  epochs  seeds  seconds    mean     sd  minimum"]
     for name in names or swept:
         row = swept[name]
         lines.append(f"{name:{width}}  {row['parameters']:>10,}  {row['epochs']:>6}  {len(row['accuracies']):>5}"
-                     f"  {row['median_seconds']:>7.2f}  {row['mean']:>6.2f}  {row['sd']:.2f}    {row['minimum']:.2f}")
+                     f"  {row['median_seconds']:>7.2f}  {row['mean']:.3f}  {row['sd']:.3f}    {row['minimum']:.2f}")
     return "\n".join(lines)
 
 
@@ -615,7 +615,7 @@ def verdict(record, data, runs, tolerance, sweeps=None):
         for seed in fresh.accuracies.keys() & recorded.keys():
             assert abs(fresh.accuracies[seed] - recorded[seed]) <= tolerance + 0.005, (
                 f"{name}, seed {seed}: accuracy {fresh.accuracies[seed]:.2f}, by the record {recorded[seed]:.2f}")
-        told = f"; mean of {len(recorded)} seeds {old['mean']:.2f}"
+        told = f"; mean of {len(recorded)} seeds {old['mean']:.3f}"
         if fresh.target:
-            told += f", target {fresh.target:g} {'met' if round(old['mean'], 2) >= fresh.target else 'missed'}"
+            told += f", target {fresh.target:g} {'met' if old['mean'] >= fresh.target else 'missed'}"
         print(f"MNIST, {name}: within {tolerance:g} of the record{told}")

@@ -31,7 +31,7 @@ import utils
 from utils import MEAN, STD, Augment, Split, evaluate, fit, load_mnist, mnist_root, pick_device, set_seed
 
 NETWORKS = {"OneCycleNet": 7, "RotationNet": 35, "SchedulerNet": 7}   # and the degrees that each is rotated by
-ROAD = {"99.0": ("StridedNet", 1, None), "99.4": ("WideStridedNet", 3, Augment(rotation=8, shift=1.5, scale=0.08))}
+ROAD = {"99.0": ("StridedNet", 1, None), "99.4": ("StridedNet", 3, Augment(rotation=8, shift=1.5, scale=0.08))}
 SEEDS = range(10)
 
 

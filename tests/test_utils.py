@@ -420,7 +420,7 @@ def test_a_recorded_sweep(swept_record, swept, tmp_path):
     assert row["sd"] == pytest.approx(torch.tensor(accuracies).std().item(), rel=1e-4)
     assert sum('"0":' in line for line in (tmp_path / "9_test.json").read_text().splitlines()) == 2   # a line each
     header, line = utils.sweep_table(swept_record).splitlines()
-    assert header.startswith("MNIST") and f"{row['mean']:.2f}" in line and "7,850" in line
+    assert header.startswith("MNIST") and f"{row['mean']:.3f}" in line and "7,850" in line
 
 
 def test_verdict_of_a_sweep(swept_record, run, swept, tiny, capsys):
