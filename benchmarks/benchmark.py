@@ -340,7 +340,7 @@ def picture(m, path):
         right.plot([run["seconds"] for run in runs], [run["accuracy"] for run in runs], marker, color=colour, label=label)
     right.set(xlabel="seconds of training", ylabel="test accuracy, %", title="time to accuracy, a point per seed", xlim=(0, None))
     right.grid(alpha=0.3)
-    right.legend(loc="lower right", fontsize=11)
+    right.legend(loc="lower left", fontsize=11, frameon=False)
     figure.savefig(path, dpi=100)
 
 

@@ -110,7 +110,7 @@ def test_badge_and_set_up_point_here(name):
 @every_notebook
 def test_set_up_is_the_same_everywhere(name):
     def shared(source):
-        return re.sub(r"^from (model|plots|utils) .*?(?=^\S|\Z)", "", source.replace("(\n", "("), flags=re.M | re.S)
+        return re.sub(r"^from (model|plots|torch|utils) .*?(?=^\S|\Z)", "", source.replace("(\n", "("), flags=re.M | re.S)
     assert shared(code(name)[0].source) == shared(code(NAMES[0])[0].source)
 
 
