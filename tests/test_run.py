@@ -159,7 +159,8 @@ def test_text_is_renewed_without_a_run(tree):
 
 def test_numbers_come_from_their_source():
     record = {"runs": [{"name": "A", "seconds": 90, "parameters": 5936, "best": {"test_accuracy": 99.5},
-                        "epochs": [{"lr": 0.5}, {"lr": 0.25}]}], "measures": {"x": 0.25}}
+                        "epochs": [{"lr": 0.5}, {"lr": 0.25}]}], "measures": {"x": 0.25},
+              "sweeps": {"s": {"seconds": {"0": 30.0, "1": 99.0}}}}
     text = "<!--= A.best.test_accuracy -->1.1 % of <!--=A.parameters-->7, <!--= measures.x -->0, <!--= A.epochs.-2.lr -->0, <!--= all/minutes -->1; 3 stays"
     assert run.with_numbers(text, {"n": record}, "n") == (
         "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, "
