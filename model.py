@@ -1,7 +1,7 @@
 """The networks, and what can be asked of any network.
 
 In this order: the shared block, the networks of the ladder from the heaviest to the last step,
-two more of the references, the fast ones, then `count_parameters`, `summary`,
+those of the other references, the fast ones, then `count_parameters`, `summary`,
 `receptive_field` and `check`. Data and training live in `utils.py`, pictures in `plots.py`,
 batch norm and dropout in `layers.py`.
 
@@ -35,16 +35,24 @@ def block(inputs, outputs, kernel=3, stride=1, padding=0, norm=False, dropout=0)
     return nn.Sequential(*layers)
 
 
+def norm_last_block(inputs, outputs, kernel=3, padding=0, dropout=0):
+    """Return a convolution without bias, ReLU, batch norm, and dropout where asked for."""
+    layers = [nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False), nn.ReLU(), BatchNorm2d(outputs)]
+    if dropout:
+        layers.append(Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
 class DigitNet(nn.Module):
-    """Base of all networks: `layers`, flattened, into log-softmax.
+    """Base of all networks: `layers`, flattened, through `head` where there is one, into log-softmax.
 
     Takes float images (N, 1, 28, 28), returns log-probabilities (N, outputs). Raises
     ValueError for any other shape and TypeError for any other dtype.
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers, head=None):
         super().__init__()
-        self.layers = layers
+        self.layers, self.head = layers, head
 
     def forward(self, x):
         if x.ndim != 4 or x.shape[1:] != IMAGE:
@@ -52,6 +60,7 @@ class DigitNet(nn.Module):
         if not x.is_floating_point():
             raise TypeError(f"expected floating-point images, got {x.dtype}")
         x = self.layers(x).flatten(1)
+        x = self.head(x) if self.head else x
         return F.log_softmax(x.float(), dim=1)   # in fp32 under autocast too
 
 
@@ -191,6 +200,58 @@ class RotationNet(DigitNet):
             nn.Conv2d(16, 10, 1, bias=False),                   # 10 x  7 x  7   24
             nn.AvgPool2d(7),                                    # 10 x  1 x  1   36
         ))
+
+
+class DropoutEverywhereNet(DigitNet):
+    """Dropout of 0.05 after every batch norm, that of the logits too."""
+
+    def __init__(self, dropout=0.05):
+        super().__init__(nn.Sequential(
+            norm_last_block( 1,  8, padding=1, dropout=dropout),            #  8 x 28 x 28    3
+            norm_last_block( 8, 16, dropout=dropout),                       # 16 x 26 x 26    5
+            nn.MaxPool2d(2),                                                # 16 x 13 x 13    6
+            norm_last_block(16,  8, kernel=1, padding=1, dropout=dropout),  #  8 x 15 x 15    6
+            norm_last_block( 8, 16, dropout=dropout),                       # 16 x 13 x 13   10
+            norm_last_block(16, 32, dropout=dropout),                       # 32 x 11 x 11   14
+            norm_last_block(32, 32, dropout=dropout),                       # 32 x  9 x  9   18
+            norm_last_block(32, 10, dropout=dropout),                       # 10 x  7 x  7   22
+            nn.AvgPool2d(5),                                                # 10 x  1 x  1   30
+        ))
+
+
+class FullyConnectedNet(DigitNet):
+    """A linear layer over the whole last map as the head."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            norm_last_block( 1,  8),                            #  8 x 26 x 26    3
+            norm_last_block( 8, 16),                            # 16 x 24 x 24    5
+            nn.MaxPool2d(2),                                    # 16 x 12 x 12    6
+            Dropout(0.25),
+            norm_last_block(16, 32, kernel=1),                  # 32 x 12 x 12    6
+            norm_last_block(32, 16),                            # 16 x 10 x 10   10
+            norm_last_block(16,  8, dropout=0.25),              #  8 x  8 x  8   14
+            norm_last_block( 8, 16, kernel=1, dropout=0.25),    # 16 x  8 x  8   14
+            norm_last_block(16,  8, dropout=0.25),              #  8 x  6 x  6   18
+        ), head=nn.Linear(8 * 6 * 6, 10))
+
+
+class PooledHeadNet(DigitNet):
+    """The same with the last map averaged before the linear layer: a quarter fewer parameters."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            norm_last_block( 1,  8),                            #  8 x 26 x 26    3
+            norm_last_block( 8, 16),                            # 16 x 24 x 24    5
+            nn.MaxPool2d(2),                                    # 16 x 12 x 12    6
+            Dropout(0.25),
+            norm_last_block(16, 32, kernel=1),                  # 32 x 12 x 12    6
+            norm_last_block(32, 16),                            # 16 x 10 x 10   10
+            norm_last_block(16,  8, dropout=0.25),              #  8 x  8 x  8   14
+            norm_last_block( 8, 16, kernel=1, dropout=0.25),    # 16 x  8 x  8   14
+            norm_last_block(16,  8, dropout=0.25),              #  8 x  6 x  6   18
+            nn.AvgPool2d(6),                                    #  8 x  1 x  1   28
+        ), head=nn.Linear(8, 10))
 
 
 class StridedNet(DigitNet):

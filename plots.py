@@ -1,4 +1,4 @@
-"""Pictures: training curves, augmented digits, confusion matrix, mistakes, the whole ladder.
+"""Pictures: training curves, augmented digits, confusion matrix, mistakes; the ladder, best against last epoch, the frontier.
 
 Each function draws one matplotlib figure of fixed size and returns it; end a notebook cell
 with `plt.show()`. Every title names the data set. Colours are Okabe and Ito's, which
@@ -59,6 +59,46 @@ def ladder(histories):
     axis.set(xlabel="epoch", ylabel="test error, %", title=f"{history.dataset}: the ladder, accuracy at the last epoch in the legend")
     axis.grid(alpha=0.3)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def best_minus_last(gains):
+    """Draw what choosing the best epoch adds, in points: an entry of {label: (gains of the seeds, binomial sd)} a row."""
+    figure, axis = plt.subplots(figsize=(10, 0.5 * len(gains) + 1.8), layout="constrained")
+    for place, (seeds, noise) in enumerate(gains.values()):
+        band = axis.barh(place, noise, height=0.7, color=GREY, alpha=0.25)
+        dots, = axis.plot(seeds, [place] * len(seeds), "o", color=BLUE, alpha=0.7)
+        mean, = axis.plot(np.mean(seeds), place, "|", color=ORANGE, markersize=18, markeredgewidth=3)
+    axis.set_yticks(range(len(gains)), gains)
+    axis.invert_yaxis()
+    axis.set(xlabel="accuracy of the best epoch minus that of the last, points", title="MNIST: what choosing the best epoch adds")
+    axis.legend([dots, mean, band], ["a seed", "mean", "one binomial sd of 10,000 images"], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def frontier(networks, published):
+    """Draw test error over parameters, both on log scales, a number beside every point that the legend explains.
+
+    networks: {label: (parameters, accuracies of the seeds)}, drawn as mean and standard
+    deviation; published: (label, parameters, accuracy) of single runs. Accuracies in percent.
+    """
+    figure, axis = plt.subplots(figsize=(11, 7), layout="constrained")
+    for number, (label, (parameters, accuracies)) in enumerate(networks.items(), 1):
+        error = 100 - np.mean(accuracies)
+        axis.errorbar(parameters, error, yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None, fmt="o", color=BLUE, capsize=3,
+                      label=f"{number}  {label}: {parameters:,}, {100 - error:.2f} % ({len(accuracies)} seeds)")
+        axis.annotate(str(number), (parameters, error), xytext=(6, 6), textcoords="offset points", color=BLUE)
+    for letter, (label, parameters, accuracy) in zip("abcdefgh", published):
+        axis.plot(parameters, 100 - accuracy, "s", color=ORANGE, label=f"{letter}  {label}: {parameters:,}, {accuracy:.2f} %")
+        axis.annotate(letter, (parameters, 100 - accuracy), xytext=(6, 6), textcoords="offset points", color=ORANGE)
+    axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
+             title="MNIST: error against size; dots: ours, mean of the last epoch; squares: published, one run each")
+    axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])
+    axis.set_xticks([1_000, 10_000, 100_000], ["1,000", "10,000", "100,000"])
+    axis.yaxis.minorticks_off()
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False, handlelength=1)
     return figure
 
 

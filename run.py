@@ -1,17 +1,20 @@
 """Run notebooks top to bottom and keep what they give.
 
 For each notebook this writes the notebook with its outputs and the numbers in its text, the
-record results/NAME.json and the picture results/NAME.png; then README's table,
-results/ladder.png and results/SHA256SUMS. Nothing else writes any of these. All or nothing:
-a run that fails, or one on the digits sample, leaves every file as it was.
+record results/NAME.json and the picture results/NAME.png; then all that follows from the
+records: README's tables, the tables and pictures in results/, its checksums. Nothing else
+writes any of these. All or nothing: a run that fails, or one on the digits sample, leaves every
+file as it was. With --seeds the notebook stays as it is, and results/seeds.csv gets a line.
 """
 
 import argparse
 import base64
 import hashlib
+import importlib.util
 import io
 import os
 import re
+import statistics
 import sys
 import tempfile
 import time
@@ -22,13 +25,17 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+import model
+import report
+import seeds
 import utils
+from references import PUBLISHED
 from utils import RESULTS, ROOT
 
-REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; --repo rewrites it everywhere
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
 SUMS = RESULTS / "SHA256SUMS"
+SEEDS = ROOT / seeds.FILE
 
 
 class RunError(Exception):
@@ -46,6 +53,18 @@ def records():
             for name in names() if (RESULTS / f"{name}.json").exists()}
 
 
+def seed_rows(all_records):
+    """Return the Rows of results/seeds.csv; those of the records' own seeds are the records'."""
+    kept = seeds.read(SEEDS.read_text()) if SEEDS.exists() else []
+    return seeds.merge(kept, [row for record in all_records.values() for row in seeds.from_record(record)])
+
+
+def valid(rows, all_records):
+    """Return those of `rows` that say something about MNIST and the notebooks' present recipes."""
+    recipes = {name: seeds.fingerprint(record["recipe"]) for name, record in all_records.items()}
+    return [row for row in rows if row.dataset == "MNIST" and row.recipe == recipes.get(row.notebook)]
+
+
 # ---------------------------------------------------------------- executing
 
 class LiveClient(NotebookClient):
@@ -57,14 +76,16 @@ class LiveClient(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def execute(name, folder):
-    """Execute notebook `name` and return it; its record, if there is one, is written to `folder`.
+def execute(name, folder, seed=None):
+    """Execute notebook `name`, with its own seed or with `seed`; return it and the record it kept in `folder`.
 
     Raises RunError that names the cell which failed.
     """
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     metadata = notebook.metadata.copy()
-    environment = dict(os.environ, RECORD_DIR=str(folder), TQDM_DISABLE="1")
+    environment = {**os.environ, "RECORD_DIR": str(folder), "TQDM_DISABLE": "1", "SEED": str(seed)}
+    if seed is None:
+        del environment["SEED"]
     at = []
     client = LiveClient(notebook, timeout=None, coalesce_streams=True, record_timing=False,
                         on_cell_execute=lambda cell, cell_index: at.append(cell_index),
@@ -86,7 +107,11 @@ def execute(name, folder):
                 time.sleep(0.1)
             raise
     notebook.metadata = metadata   # the executing machine's Python version is in the record
-    return notebook
+    if not (folder / f"{name}.json").exists():
+        raise RunError(f'no cell called keep_record("{name}", ...), so there is nothing to keep')
+    record = utils.read_record(folder / f"{name}.json")
+    record["recipe"] = recipe(notebook)
+    return notebook, record
 
 
 def picture(notebook):
@@ -99,110 +124,31 @@ def picture(notebook):
     raise RunError("no cell draws training_curves, so there is no picture to keep")
 
 
-# ---------------------------------------------------------------- numbers in text
-
-NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)(?!`)(-?[\d.,]*\d)?")   # a source in backticks is an example
-
-
-def with_numbers(text, all_records, name=None):
-    """Put after every `<!--= source -->`, in place of a number that stands there, the one that its source names.
-
-    A source is a path into the record of notebook `name`, or into another's after its name and
-    a slash: `LightNet.best.test_accuracy`, `LightNet.epochs.-2.lr` (the last but one),
-    `2_batch_norm/minutes`, `all/minutes`. Raises KeyError for a source that is not there.
-    """
-    return NUMBER.sub(lambda m: m[1] + _number(m[2], all_records, name), text)
-
-
-def _number(source, all_records, name):
-    name, _, path = source.rpartition("/") if "/" in source else (name, "", source)
-    if path == "minutes":
-        chosen = all_records.values() if name == "all" else [all_records[name]]
-        seconds = sum(run["seconds"] for record in chosen for run in record["runs"])
-        seconds += sum(row["seconds"]["0"] for record in chosen for row in record["sweeps"].values())   # a re-run repeats one seed
-        return f"{seconds / 60:.0f}"
-    value = all_records[name]
-    value = {**value, **{run["name"]: run for run in value["runs"]}}
-    for key in path.split("."):
-        value = value[int(key)] if isinstance(value, list) else value[key]
-    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
-
-
-def readme_table(all_records):
-    """Write README's results table."""
-    lines = ["| step | change | parameters | best test accuracy | last | claimed | Colab |", "|---|---|--:|--:|--:|--:|---|"]
-    for name, record in all_records.items():
-        link, badge = f"[{name}](notebooks/{name}.ipynb)", f"[![Open in Colab]({BADGE})]({colab(name)})"
-        for run in record["runs"]:
-            if not on_the_ladder(run):
-                continue
-            claim = f"{run['claim']['test_accuracy']:.2f} %" if run["claim"] else "-"
-            lines.append(f"| {link} | {run['change']} | {run['parameters']:,} | {run['best']['test_accuracy']:.2f} % "
-                         f"| {run['last']['test_accuracy']:.2f} % | {claim} | {badge} |")
-    return "\n".join(lines)
-
-
-def on_the_ladder(run):
-    """Tell whether a recorded run is a step of the ladder: scored on the test set, epoch by epoch, as the references do."""
-    return utils.is_step(run) and run["scored_on"] == "test"
-
-
-def seeds_table(all_records):
-    """Write README's table of what was trained from several seeds towards a target."""
-    lines = ["| notebook | run | parameters | target | seeds | test accuracy, mean and sd | lowest | seconds of training |",
-             "|---|---|--:|--:|--:|--:|--:|--:|"]
-    for name, record in all_records.items():
-        for label, row in record["sweeps"].items():
-            if row["target"]:
-                lines.append(f"| [{name}](notebooks/{name}.ipynb) | {label} | {row['parameters']:,} | {row['target']:.2f} % | {len(row['accuracies'])} "
-                             f"| {row['mean']:.3f} +- {row['sd']:.3f} % | {row['minimum']:.2f} % | {row['median_seconds']:.1f} |")
-    return "\n".join(lines)
-
-
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-
-
-def colab(name):
-    """Return the address that opens notebook `name` on Colab."""
-    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
-
-
-def readme(text, all_records):
-    """Return README's text with its tables and its numbers made anew."""
-    for name, table in (("results", readme_table), ("seeds", seeds_table)):
-        before, rest = text.split(f"<!-- {name} -->\n")
-        after = rest.split(f"<!-- /{name} -->")[1]
-        text = f"{before}<!-- {name} -->\n{table(all_records)}\n<!-- /{name} -->{after}"
-    return with_numbers(text, all_records)
-
-
 # ---------------------------------------------------------------- writing
 
-def keep(name, notebook, folder):
-    """Write all that follows from the executed `notebook` and its record in `folder`."""
-    if not (folder / f"{name}.json").exists():
-        raise RunError(f'no cell called keep_record("{name}", ...), so there is nothing to keep')
-    record = utils.read_record(folder / f"{name}.json")
-    record["recipe"] = recipe(notebook)
-    utils.write_record(record, folder / f"{name}.json")
+def keep(name, notebook, record):
+    """Write the executed `notebook`, its record, and all that follows from them."""
     everything = {**records(), name: record}
     everything = {n: everything[n] for n in names() if n in everything}
     write({
-        RESULTS / f"{name}.json": (folder / f"{name}.json").read_bytes(),
+        RESULTS / f"{name}.json": utils.record_text(record).encode(),
         RESULTS / f"{name}.png": picture(notebook),
-        RESULTS / "ladder.png": ladder_picture(everything),
-        **texts(everything, {name: notebook}),
+        **derived(everything, seed_rows(everything), {name: notebook}),
     })
 
 
-def texts(all_records, executed=()):
-    """Return README and the notebooks, `executed` ones in place of those on disk, with all numbers renewed, by path."""
-    files = {README: _or_warn(readme, README.read_text(), all_records).encode()}
+def derived(all_records, rows, executed=()):
+    """Return all files that follow from records and seeds, by path; notebooks in `executed` in place of those on disk."""
+    chosen = valid(rows, all_records)
+    files = {README: _or_warn(report.readme, README.read_text(), all_records, chosen).encode(),
+             SEEDS: seeds.write(rows).encode(),
+             RESULTS / "reproduction.md": report.reproduction(chosen).encode(),
+             **pictures(all_records, chosen)}
     for name in all_records:
         notebook = executed[name] if name in executed else nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = _or_warn(with_numbers, cell.source, all_records, name)
+                cell.source = _or_warn(report.with_numbers, cell.source, all_records, chosen, name)
         files[NOTEBOOKS / f"{name}.ipynb"] = nbformat.writes(notebook).encode() + b"\n"
     return files
 
@@ -222,16 +168,34 @@ def recipe(notebook):
             for line in cell.source.splitlines()]
 
 
-def ladder_picture(all_records):
-    """Return the PNG that shows every recorded training."""
+def pictures(all_records, rows):
+    """Return the PNGs in results/ that no notebook draws, by path."""
     import matplotlib
     matplotlib.use("Agg")
     import plots
 
-    png = io.BytesIO()
-    plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(record, run["name"])
-                  for name, record in all_records.items() for run in record["runs"] if on_the_ladder(run)}).savefig(png, dpi=100)
-    return png.getvalue()
+    steps = [(name, run) for name, record in all_records.items() for run in record["runs"]
+             if report.on_the_ladder(run) and run["scored_on"] == "test"]
+    by_network = {}
+    for row in rows:
+        if row.run in vars(model) and row.test is not None:
+            by_network.setdefault(f"{row.notebook.split('_')[0]}  {row.run}", []).append(row)
+    sizes = {label: (found[0].parameters, [row.test for row in found]) for label, found in by_network.items()}
+    sizes |= {f"{name.split('_')[0]}  {label}": (swept["parameters"], list(swept["accuracies"].values()))
+              for name, record in all_records.items() for label, swept in record["sweeps"].items() if swept["target"]}
+    figures = {
+        "ladder": plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(all_records[name], run["name"]) for name, run in steps}),
+        "best_minus_last": plots.best_minus_last({
+            label: ([row.best - row.last for row in found], report.binomial(statistics.fmean(row.last for row in found)))
+            for label, found in by_network.items()}),
+        "frontier": plots.frontier(sizes, PUBLISHED)}
+    files = {}
+    for name, figure in figures.items():
+        png = io.BytesIO()
+        figure.savefig(png, dpi=100)
+        plots.plt.close(figure)
+        files[RESULTS / f"{name}.png"] = png.getvalue()
+    return files
 
 
 def write(files):
@@ -254,15 +218,15 @@ def write(files):
 
 
 def checksums():
-    """Return the checksums of notebooks, records and pictures, as `sha256sum -c results/SHA256SUMS` reads them."""
-    kept = sorted([*NOTEBOOKS.glob("*.ipynb"), *RESULTS.glob("*.json"), *RESULTS.glob("*.png")])
+    """Return the checksums of notebooks, records, tables and pictures, as `sha256sum -c results/SHA256SUMS` reads them."""
+    kept = sorted([*NOTEBOOKS.glob("*.ipynb"), *(path for path in RESULTS.iterdir() if path.suffix in (".json", ".png", ".csv", ".md"))])
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(ROOT).as_posix()}\n" for path in kept)
 
 
 def move_repository(new):
     """Point badges and set-up cells to the repository `new`, OWNER/NAME."""
-    files = [ROOT / "run.py", README, *NOTEBOOKS.glob("*.ipynb")]
-    write({path: path.read_text().replace(REPOSITORY, new).encode() for path in files})
+    files = [ROOT / "report.py", README, *NOTEBOOKS.glob("*.ipynb")]
+    write({path: path.read_text().replace(report.REPOSITORY, new).encode() for path in files})
 
 
 # ---------------------------------------------------------------- command line
@@ -271,12 +235,19 @@ def main(arguments=None):
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         description="Run notebooks top to bottom, show each epoch as it is trained, and write the notebook's outputs, "
-                    "its record and picture in results/, and README's table. A failed run writes nothing.",
-        epilog="examples: `python run.py 5_scheduler`, `python run.py 2_batch_norm 3_dropout`, `python run.py --all`")
+                    "its record and picture in results/, and README's tables. A failed run writes nothing.",
+        epilog="examples: `python run.py 5_scheduler`, `python run.py 2_batch_norm 3_dropout`, `python run.py --all`, "
+               "`python run.py 4_gap 5_scheduler --seeds 0-4`")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names())}")
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
+    parser.add_argument("--seeds", type=seeds.parse, metavar="SEEDS",
+                        help="run once per seed, such as 0-4 or 0,2,5, and add a line to results/seeds.csv for each training; "
+                             "what is there already is skipped, and the notebook stays as it is")
+    parser.add_argument("--cluster", metavar="ADDRESS",
+                        help="with --seeds: let the workers of this Dask cluster train, such as tcp://10.0.0.1:8786; "
+                             "needs requirements-cluster.txt")
     parser.add_argument("--text", action="store_true",
-                        help="after editing text: renew its numbers, README's table and the checksums, and run nothing")
+                        help="after editing text: renew its numbers, tables, pictures and checksums, and run nothing")
     parser.add_argument("--repo", metavar="OWNER/NAME", help="let all badges and set-up cells point to your fork, and run nothing")
     options = parser.parse_args(arguments)
 
@@ -287,23 +258,34 @@ def main(arguments=None):
         parser.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(names())}")
     if not (options.names or options.all or options.text or options.repo):
         parser.error("name a notebook, or --all")
+    if options.cluster and not options.seeds:
+        parser.error("--cluster goes with --seeds")
+    if options.cluster and not importlib.util.find_spec("distributed"):
+        parser.error("--cluster needs dask.distributed: pip install -r requirements-cluster.txt")
 
-    doing = "run.py"
+    chosen, doing = names() if options.all else options.names, "run.py"
     try:
         if options.repo:
             move_repository(options.repo)
             print(f"badges and set-up cells now point to {options.repo}")
         elif options.text:
-            write(texts(records()))
-            print("numbers in the text, README's table and results/SHA256SUMS are those of the records")
+            everything = records()
+            write(derived(everything, seed_rows(everything)))
+            print("numbers in the text, tables, pictures and results/SHA256SUMS are those of the records and results/seeds.csv")
+        elif options.seeds:
+            doing = "--seeds"
+            failed = run_seeds(chosen, options.seeds, options.cluster)
+            if failed:
+                print(f"failed, and not in results/seeds.csv: {'; '.join(failed)}", file=sys.stderr)
+                return 1
         else:
-            for doing in names() if options.all else options.names:
+            for doing in chosen:
                 run_notebook(doing)
     except RunError as error:
         print(f"{doing}: {error}\n{doing}: failed; nothing of it was written.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{doing}: interrupted; nothing of it was written.", file=sys.stderr)
+        print(f"\n{doing}: interrupted; nothing of {'the run in progress' if options.seeds else 'it'} was written.", file=sys.stderr)
         return 130
     return 0
 
@@ -313,12 +295,60 @@ def run_notebook(name):
     print(f"--- {name}")
     on_mnist = utils.find_mnist() is not None   # here, so that no notebook's output holds a download
     with tempfile.TemporaryDirectory() as folder:
-        notebook = execute(name, Path(folder))
+        notebook, record = execute(name, Path(folder))
         if on_mnist:
-            keep(name, notebook, Path(folder))
-            print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's table.")
+            keep(name, notebook, record)
+            print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's tables.")
         else:
             print(f"{name}: ran on the digits sample; nothing was written.")
+
+
+def run_seeds(chosen, wanted, cluster):
+    """Train the `chosen` notebooks once per wanted seed, but for what is there, and add each run as it ends to results/seeds.csv.
+
+    Returns the names of those that failed.
+    """
+    dataset = "MNIST" if utils.find_mnist() else "digits sample"
+    there = {(row.notebook, row.seed, row.dataset, row.recipe) for row in seed_rows(records())}
+    jobs = []
+    for name in chosen:
+        code = seeds.fingerprint(recipe(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)))
+        for seed in wanted:
+            if (name, seed, dataset, code) in there:
+                print(f"{name}, seed {seed}: there already", flush=True)
+            else:
+                jobs.append((name, seed))
+    made = seeds.on_cluster(jobs, dataset, cluster, project()) if cluster and jobs else seeds.here(jobs, train_seed)
+    failed = []
+    try:
+        for (name, seed), rows in made:
+            if isinstance(rows, Exception):
+                print(f"{name}, seed {seed}: {rows}", file=sys.stderr, flush=True)
+                failed.append(f"{name}, seed {seed}")
+                continue
+            everything = records()
+            write(derived(everything, seeds.merge(seed_rows(everything), rows)))
+            for row in rows:
+                print(f"{row.dataset}, {name}, seed {seed}, {row.run}: best {row.scored_on} accuracy {row.best:.2f} %, last {row.last:.2f} %", flush=True)
+    except OSError as error:
+        raise RunError(f"no answer from the cluster at {cluster}: {error}") from None
+    return failed
+
+
+def train_seed(name, seed):
+    """Execute notebook `name` with `seed` and return the Rows of its runs."""
+    print(f"--- {name}, seed {seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        _, record = execute(name, Path(folder), seed)
+    if record["seed"] != seed:
+        raise RunError("the notebook does not take its seed from the environment's SEED")
+    return seeds.from_record(record)
+
+
+def project():
+    """Return the files that run.py needs in a copy of this project, by path."""
+    files = [README, *ROOT.glob("*.py"), *NOTEBOOKS.glob("*.ipynb"), *RESULTS.glob("*.json")]
+    return {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in files}
 
 
 if __name__ == "__main__":

@@ -371,23 +371,27 @@ def evaluate(net, split, batch_size=500, autocast=False):
 # ---------------------------------------------------------------- records
 
 class Claim(NamedTuple):
-    """What a reference write-up says of its network: best accuracies in percent, parameters as it puts them."""
-    parameters: str
-    train_accuracy: float
+    """What a reference write-up says of its network: best accuracies in percent, parameters as it puts them; None: nothing."""
+    parameters: str | None
+    train_accuracy: float | None
     test_accuracy: float
 
 
 class Run(NamedTuple):
     """A finished training, with the reference's claim and the target where there are any.
 
-    target: best test accuracy in percent, set before the run.
+    target: best accuracy in percent on what scores the epochs, set before the run.
     label: for a run that is there to compare with only; any other is called by its network's class.
+    test_accuracy: percent, for a run whose epochs are scored on the validation split: the test set, scored once, at the end.
+    once: the history is that of `once`, so it says nothing about this machine.
     """
     net: torch.nn.Module
     history: History
     claim: Claim | None = None
     target: float | None = None
     label: str = ""
+    test_accuracy: float | None = None
+    once: bool = False
 
     @property
     def name(self):
@@ -427,21 +431,35 @@ def sweep(make, data, seeds, epochs, batch_size=256, augment=None, autocast=True
                  accuracies, seconds, target)
 
 
+def once(name, label, data, train):
+    """Return the History of a training to compare with, made once: that of run `label` in the record of notebook `name`.
+
+    Where there is none, on the digits sample, and when run.py renews the record, `train()` makes it.
+    """
+    path = RESULTS / f"{name}.json"
+    renewed = "RECORD_DIR" in os.environ and "SEED" not in os.environ
+    if renewed or data.name != "MNIST" or not path.exists():
+        return train()
+    history = load_history(name, label)
+    for e in history:
+        print(epoch_line(history.dataset, e, len(history), history.scored_on))
+    return history
+
+
 def keep_record(name, data, seed, runs, sweeps=None, **measures):
     """Return the record of notebook `name`: the committed one, unless run.py is at work.
 
     run.py sets RECORD_DIR, and the fresh run's record is written there; anybody else's run
-    leaves the records alone and gets the committed one to compare with. A run on the digits
-    sample is never recorded. `sweeps` are Sweeps by name; `measures` are further figures that
-    the notebook's text quotes.
+    leaves the records alone and gets the committed one to compare with. `sweeps` are Sweeps by
+    name; `measures` are further figures that the notebook's text quotes.
     """
     fresh = _make_record(name, data, seed, runs, sweeps or {}, measures)
     path = RESULTS / f"{name}.json"
-    if data.name != "MNIST":
-        print(f"{data.name}: this run is not recorded and checks no claim about MNIST.")
-        return fresh
     if os.environ.get("RECORD_DIR"):
         write_record(fresh, Path(os.environ["RECORD_DIR"]) / path.name)
+        return fresh
+    if data.name != "MNIST":
+        print(f"{data.name}: this run is not recorded and checks no claim about MNIST.")
         return fresh
     if not path.exists():
         print(f"MNIST: no record yet; `python run.py {name}` writes it.")
@@ -466,6 +484,8 @@ def _make_record(name, data, seed, runs, sweeps, measures):
             "claim": run.claim and run.claim._asdict(),
             "target": run.target,
             "scored_on": run.history.scored_on,
+            "test_accuracy": run.test_accuracy and round(run.test_accuracy, 2),
+            "once": run.once,
             "best": _rounded(run.history.best),
             "last": _rounded(run.history.last),
             "seconds": round(sum(e.seconds for e in run.history)),
@@ -504,20 +524,23 @@ def _rounded(epoch):
     return {key: round(value, digits[key]) if key in digits else value for key, value in epoch._asdict().items()}
 
 
-def write_record(record, path):
-    """Write `record` as JSON, an epoch or a sweep's seeds in one line; the file appears whole or not at all."""
-    path = Path(path)
+def record_text(record):
+    """Return `record` as JSON, an epoch or a sweep's seeds in one line."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    text = re.sub(r'\{\s+"(epoch|0)":[^}]*\}', lambda row: " ".join(row.group().split()), text)
-    path.with_suffix(".part").write_text(text + "\n")
+    return re.sub(r'\{\s+"(epoch|0)":[^}]*\}', lambda row: " ".join(row.group().split()), text) + "\n"
+
+
+def write_record(record, path):
+    """Write `record` as a file that appears whole or not at all."""
+    path = Path(path)
+    path.with_suffix(".part").write_text(record_text(record))
     path.with_suffix(".part").replace(path)
 
 
 def read_record(path):
-    """Read a record written by `write_record`; older ones have no sweeps, and were scored on the test set."""
+    """Read a record written by `write_record`; what an older one does not say has the value that it had then."""
     record = {"sweeps": {}, **json.loads(Path(path).read_text())}
-    for run in record["runs"]:
-        run.setdefault("scored_on", "test")
+    record["runs"] = [{"scored_on": "test", "test_accuracy": None, "once": False, **run} for run in record["runs"]]
     return record
 
 
@@ -539,16 +562,18 @@ def results_table(record):
     dataset = record["dataset"]
     lines = [f"{dataset + ', seed ' + str(record['seed']):28} {'claimed':>16}  measured"]
     for run in record["runs"]:
-        claim = Claim(**run["claim"]) if run["claim"] and dataset == "MNIST" else Claim("-", "-", "-")
+        claim = Claim(**run["claim"]) if run["claim"] and dataset == "MNIST" else Claim(None, None, None)
         best, last, train = run["best"], run["last"], max(e["train_accuracy"] for e in run["epochs"])
         accuracy = "test accuracy" if run["scored_on"] == "test" else "validation acc."
         rows = [("parameters", claim.parameters, f"{run['parameters']:,}"),
                 ("best training accuracy, %", claim.train_accuracy, f"{train:.2f}"),
                 (f"best {accuracy}, %", claim.test_accuracy, f"{best['test_accuracy']:.2f} (epoch {best['epoch']})"),
                 (f"last {accuracy}, %", "-", f"{last['test_accuracy']:.2f} (epoch {last['epoch']})")]
+        if run["test_accuracy"]:
+            rows.append(("test acc., scored once, %", "-", f"{run['test_accuracy']:.2f}"))
         if run["target"] and dataset == "MNIST":
             rows.append((f"target: best {run['scored_on']} >= {run['target']:g}", "", "met" if is_met(run) else "missed"))
-        lines += [run["name"], *(f"  {what:26} {claimed!s:>16}  {measured}" for what, claimed, measured in rows)]
+        lines += [run["name"], *(f"  {what:26} {'-' if claimed is None else claimed!s:>16}  {measured}" for what, claimed, measured in rows)]
     return "\n".join(lines)
 
 
@@ -566,6 +591,11 @@ def sweep_table(record):
 def is_step(run):
     """Tell whether a recorded run is the step itself, not one to compare with."""
     return run["name"] == run["network"]
+
+
+def test_accuracy(run):
+    """Return a recorded run's accuracy on the test set after its last epoch, in percent, or None where it was not scored."""
+    return run["last"]["test_accuracy"] if run["scored_on"] == "test" else run["test_accuracy"]
 
 
 def is_met(run):
@@ -590,21 +620,27 @@ def verdict(record, data, runs, tolerance, sweeps=None):
     same_environment = device.type == "cpu" and record["environment"] == _environment(device)
     for run in runs:
         old = find_run(record, run.name)
+        if run.once:
+            print(f"MNIST, {run.name}: from the record, not trained again")
+            continue
         best, last, parameters = run.history.best.test_accuracy, run.history.last.test_accuracy, count_parameters(run.net)
         for what, fresh, recorded in (("parameters", parameters, old["parameters"]), ("target", run.target, old["target"]),
                                       ("epochs", len(run.history), len(old["epochs"]))):
             assert fresh == recorded, f"{run.name}: {what} {fresh}, by the record {recorded}"
         ending = [e["test_accuracy"] for e in old["epochs"][-5:]]
-        for what, fresh, recorded in (("best", best, [old["best"]["test_accuracy"]]), ("last", last, ending)):
+        scored_on = run.history.scored_on
+        scores = [(f"best {scored_on}", best, [old["best"]["test_accuracy"]]), (f"last {scored_on}", last, ending)]
+        scores += [("test", run.test_accuracy, [old["test_accuracy"]])] if run.test_accuracy else []
+        for what, fresh, recorded in scores:
             low, high = min(recorded) - tolerance, max(recorded) + tolerance
             assert low - 0.005 <= fresh <= high + 0.005, (   # the record is rounded
-                f"{run.name}: {what} {run.history.scored_on} accuracy {fresh:.2f}, by the record {low:.2f} to {high:.2f}")
+                f"{run.name}: {what} accuracy {fresh:.2f}, by the record {low:.2f} to {high:.2f}")
         print(f"MNIST, {run.name}: {parameters:,} parameters, {len(run.history)} epochs,"
-              f" best and last {run.history.scored_on} accuracy within {tolerance:g} of the record")
+              f" best and last {scored_on} accuracy{' and test accuracy' if run.test_accuracy else ''} within {tolerance:g} of the record")
         if run.target:
             recorded = "met" if is_met(old) else "missed"
             assert (best >= run.target) == is_met(old) or not same_environment, (
-                f"{run.name}: best {run.history.scored_on} accuracy {best:g}, but target {run.target:g} recorded as {recorded}")
+                f"{run.name}: best {scored_on} accuracy {best:g}, but target {run.target:g} recorded as {recorded}")
             print(f"MNIST, {run.name}: target {run.target:g} {recorded}, as recorded")
     for name, fresh in (sweeps or {}).items():
         old = record["sweeps"][name]

@@ -8,6 +8,7 @@ machines in benchmarks/measured.json stay.
 """
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -320,8 +321,8 @@ def page(measured):
     return "\n".join(lines) + "\n"
 
 
-def picture(m, path):
-    """Draw seconds per epoch, usual beside ours, and time against accuracy, a point per seed."""
+def picture(m):
+    """Return the PNG of seconds per epoch, usual beside ours, and time against accuracy, a point per seed."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -341,7 +342,9 @@ def picture(m, path):
     right.set(xlabel="seconds of training", ylabel="test accuracy, %", title="time to accuracy, a point per seed", xlim=(0, None))
     right.grid(alpha=0.3)
     right.legend(loc="lower left", fontsize=11, frameon=False)
-    figure.savefig(path, dpi=100)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=100)
+    return png.getvalue()
 
 
 def main():
@@ -358,12 +361,14 @@ def main():
     if not options.page:
         if utils.find_mnist() is None:
             sys.exit("no MNIST here and no network to fetch it from: the digits sample would measure nothing")
-        key = pick_device().type
+        key = torch.cuda.get_device_name() if torch.cuda.is_available() else pick_device().type
         measured.pop(key, None)   # the newest comes last
         measured[key] = json.loads(json.dumps(measure_all()))
-        kept.write_text(json.dumps(measured, indent=1) + "\n")
-    (HERE / "README.md").write_text(page(measured))
-    picture(list(measured.values())[-1], HERE / "benchmark.png")
+    from run import write   # here, for it would count in every cold start
+
+    write({kept: (json.dumps(measured, indent=1) + "\n").encode(),
+               HERE / "README.md": page(measured).encode(),
+               HERE / "benchmark.png": picture(list(measured.values())[-1])})
     print(f"wrote {HERE.name}/README.md, benchmark.png and measured.json")
 
 

@@ -1,9 +1,14 @@
-"""What several test files use: a small data set and a network that trains in a moment."""
+"""What several test files use: a small data set, a network that trains in a moment, a copy of the project."""
 
+import shutil
+
+import nbformat
 import pytest
 import torch
 from torch import nn
 
+import run
+import utils
 from model import DigitNet
 from utils import Data, Split, load_mnist
 
@@ -40,6 +45,34 @@ def net():
     torch.manual_seed(0)
     return DigitNet(nn.Sequential(nn.Conv2d(1, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU(),
                                   nn.Dropout(0.1), nn.Flatten(), nn.Linear(512, 10)))
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A copy of the project without its data, and run.py at work on it; the quickest notebook trains two epochs."""
+    tree = tmp_path / "tree"
+    for folder in ("notebooks", "results"):
+        shutil.copytree(run.ROOT / folder, tree / folder, ignore=shutil.ignore_patterns(".*"))
+    for path in [run.README, *run.ROOT.glob("*.py")]:
+        shutil.copy(path, tree)
+    for name in ("ROOT", "NOTEBOOKS", "README", "RESULTS", "SUMS", "SEEDS"):
+        monkeypatch.setattr(run, name, tree / getattr(run, name).relative_to(utils.ROOT))
+    _edit(tree, "EPOCHS    = 15", "EPOCHS    = 2")
+    return tree
+
+
+@pytest.fixture
+def edit(tree):
+    """A function that replaces text in the quickest notebook's first cell that has it."""
+    return lambda find, replace: _edit(tree, find, replace)
+
+
+def _edit(tree, find, replace):
+    path = tree / "notebooks" / "2_batch_norm.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and find in cell.source)
+    cell.source = cell.source.replace(find, replace, 1)
+    nbformat.write(notebook, path)
 
 
 def _nowhere(folder):

@@ -27,7 +27,8 @@ def test_a_gpu_gets_its_column():
     measured = json.loads((benchmark.HERE / "measured.json").read_text())
     cpu = measured["cpu"]
     assert "not measured" in benchmark.page({"cpu": cpu})
-    assert "not measured" not in benchmark.page({"cuda": cpu, "cpu": cpu})
+    page = benchmark.page({"NVIDIA T4": cpu, "cpu": cpu})
+    assert "not measured" not in page and "GPU: NVIDIA T4." in page
 
 
 def test_the_usual_layers_are_pytorchs():

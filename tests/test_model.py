@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import model
-from model import (Baseline, BatchNormNet, DropoutNet, GapNet, LightNet, OneCycleNet, RotationNet,
-                   SchedulerNet, StridedNet, WideStridedNet, check, count_parameters, receptive_field, summary)
+from model import (Baseline, BatchNormNet, DropoutEverywhereNet, DropoutNet, FullyConnectedNet, GapNet, LightNet, OneCycleNet,
+                   PooledHeadNet, RotationNet, SchedulerNet, StridedNet, WideStridedNet, check, count_parameters,
+                   receptive_field, summary)
 
 COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936, SchedulerNet: 5_920,
-          OneCycleNet: 8_440, RotationNet: 8_932, StridedNet: 160_794, WideStridedNet: 317_898}
+          OneCycleNet: 8_440, RotationNet: 8_932, DropoutEverywhereNet: 19_452, FullyConnectedNet: 11_874, PooledHeadNet: 9_074,
+          StridedNet: 160_794, WideStridedNet: 317_898}
 OUTPUTS = {Baseline: 10, LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12,
-           OneCycleNet: 10, RotationNet: 10, StridedNet: 10, WideStridedNet: 10}
+           **dict.fromkeys((OneCycleNet, RotationNet, DropoutEverywhereNet, FullyConnectedNet, PooledHeadNet, StridedNet, WideStridedNet), 10)}
 every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
 
 
@@ -108,6 +110,23 @@ TABLES = {
         Conv2d 16 7 2,304\n BatchNorm2d 16 7 32\n ReLU 16 7 0\n Dropout 16 7 0
         Conv2d 16 7 2,304\n BatchNorm2d 16 7 32\n ReLU 16 7 0\n Dropout 16 7 0
         Conv2d 10 7 160\n AvgPool2d 10 1 0"""),
+    # as reference E prints it, and as A's list of layers implies, for A prints none
+    FullyConnectedNet: read_table("""
+        Conv2d 8 26 72\n ReLU 8 26 0\n BatchNorm2d 8 26 16
+        Conv2d 16 24 1,152\n ReLU 16 24 0\n BatchNorm2d 16 24 32\n MaxPool2d 16 12 0\n Dropout 16 12 0
+        Conv2d 32 12 512\n ReLU 32 12 0\n BatchNorm2d 32 12 64
+        Conv2d 16 10 4,608\n ReLU 16 10 0\n BatchNorm2d 16 10 32
+        Conv2d 8 8 1,152\n ReLU 8 8 0\n BatchNorm2d 8 8 16\n Dropout 8 8 0
+        Conv2d 16 8 128\n ReLU 16 8 0\n BatchNorm2d 16 8 32\n Dropout 16 8 0
+        Conv2d 8 6 1,152\n ReLU 8 6 0\n BatchNorm2d 8 6 16\n Dropout 8 6 0""") + [("Linear", "10", "2,890")],
+    DropoutEverywhereNet: read_table("""
+        Conv2d 8 28 72\n ReLU 8 28 0\n BatchNorm2d 8 28 16\n Dropout 8 28 0
+        Conv2d 16 26 1,152\n ReLU 16 26 0\n BatchNorm2d 16 26 32\n Dropout 16 26 0\n MaxPool2d 16 13 0
+        Conv2d 8 15 128\n ReLU 8 15 0\n BatchNorm2d 8 15 16\n Dropout 8 15 0
+        Conv2d 16 13 1,152\n ReLU 16 13 0\n BatchNorm2d 16 13 32\n Dropout 16 13 0
+        Conv2d 32 11 4,608\n ReLU 32 11 0\n BatchNorm2d 32 11 64\n Dropout 32 11 0
+        Conv2d 32 9 9,216\n ReLU 32 9 0\n BatchNorm2d 32 9 64\n Dropout 32 9 0
+        Conv2d 10 7 2,880\n ReLU 10 7 0\n BatchNorm2d 10 7 20\n Dropout 10 7 0\n AvgPool2d 10 1 0"""),
 }
 
 
@@ -144,6 +163,19 @@ def test_receptive_field_of_reference_c():
     assert [(r.layer, r.receptive_field) for r in receptive_field(OneCycleNet())] == [
         ("Conv2d", 3), ("Conv2d", 5), ("MaxPool2d", 6), ("Conv2d", 10), ("Conv2d", 14), ("MaxPool2d", 16),
         ("Conv2d", 24), ("Conv2d", 24), ("AdaptiveAvgPool2d", 48)]
+
+
+def test_receptive_field_of_reference_e():
+    """As its table of layers gives it, the head left out; ours looks at the whole of the last map."""
+    rows = receptive_field(FullyConnectedNet())
+    assert [(r.layer, r.receptive_field) for r in rows[:-1]] == [
+        ("Conv2d", 3), ("Conv2d", 5), ("MaxPool2d", 6), ("Conv2d", 6), ("Conv2d", 10), ("Conv2d", 14), ("Conv2d", 14), ("Conv2d", 18)]
+    assert (rows[-1].layer, rows[-1].receptive_field) == ("Linear", 28)
+
+
+def test_the_padded_1x1_of_reference_a_makes_the_map_larger():
+    rows = receptive_field(DropoutEverywhereNet())
+    assert [(r.kernel, r.padding, r.output) for r in rows][2:5] == [(2, 0, 13), (1, 1, 15), (3, 0, 13)]
 
 
 def test_receptive_field_of_every_kind_of_layer():
@@ -195,7 +227,8 @@ def test_comments_beside_the_layers(network):
     (Baseline, 0, (), "fully connected"), (LightNet, 0, (), "none"), (BatchNormNet, 7, (), "none"),
     (DropoutNet, 7, (0.25,), "none"), (GapNet, 7, (0.25,), "global average pooling"),
     (SchedulerNet, 6, (0.1,), "global average pooling"), (OneCycleNet, 5, (0.1,), "global average pooling"),
-    (RotationNet, 8, (0.05,) * 8, "global average pooling"), (StridedNet, 3, (), "fully connected")])
+    (RotationNet, 8, (0.05,) * 8, "global average pooling"), (DropoutEverywhereNet, 7, (0.05,) * 7, "global average pooling"),
+    (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"), (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected")])
 def test_check(network, norms, rates, head):
     answers = check(network(), max_parameters=5_935)
     assert answers == (COUNTS[network], 5_935, norms, rates, head)

@@ -12,11 +12,15 @@ import nbformat
 import pytest
 
 import model
+import report
 import run
+import seeds
 import utils
+from references import STATEMENTS
 
 NAMES = run.names()
 RECORDS = run.records()
+ROWS = run.valid(run.seed_rows(RECORDS), RECORDS)
 every_notebook = pytest.mark.parametrize("name", NAMES)
 
 
@@ -37,7 +41,8 @@ def printed(cell):
 
 
 def test_the_ladder_is_here():
-    assert NAMES[:5] == ["1_baseline", "2_batch_norm", "3_dropout", "4_gap", "5_scheduler"]
+    assert NAMES[:9] == ["1_baseline", "2_batch_norm", "3_dropout", "4_gap", "5_scheduler",
+                         "6_one_cycle", "7_rotation", "8_dropout_everywhere", "9_fully_connected"]
     assert list(RECORDS) == NAMES
 
 
@@ -103,8 +108,8 @@ def test_code_is_short_and_plain(name):
 @every_notebook
 def test_badge_and_set_up_point_here(name):
     first, set_up = read(name).cells[:2]
-    assert f"[![Open in Colab]({run.BADGE})]({run.colab(name)})" in first.source
-    assert f'REPOSITORY = "{run.REPOSITORY}"\n' in set_up.source
+    assert f"[![Open in Colab]({report.BADGE})]({report.colab(name)})" in first.source
+    assert f'REPOSITORY = "{report.REPOSITORY}"\n' in set_up.source
 
 
 @every_notebook
@@ -164,6 +169,15 @@ def test_sweeps_agree_with_themselves_and_the_outputs(name):
 
 
 @every_notebook
+def test_a_step_is_trained_again(name):
+    """Only what a step is compared with may be taken from the record."""
+    for r in RECORDS[name]["runs"]:
+        assert not (r["once"] and utils.is_step(r)), r["name"]
+    once = {r["name"] for r in RECORDS[name]["runs"] if r["once"]}
+    assert once == set(re.findall(r'= once\("\w+", "([\w ]+)"', "\n".join(cell.source for cell in code(name))))
+
+
+@every_notebook
 def test_measures_in_the_outputs_are_the_recorded_ones(name):
     """What the notebook measured beside its training stands in its outputs, to the last digit."""
     outputs = "".join(printed(cell) for cell in code(name))
@@ -176,6 +190,9 @@ def test_verdict_in_the_outputs_is_the_recorded_one(name):
     lines = printed(code(name)[-1]).splitlines()
     expected = []
     for r in RECORDS[name]["runs"]:
+        if r["once"]:
+            expected.append(f"MNIST, {r['name']}: from the record, not trained again")
+            continue
         expected.append(f"MNIST, {r['name']}: {r['parameters']:,} parameters, {len(r['epochs'])} epochs,")
         if r["target"]:
             expected.append(f"MNIST, {r['name']}: target {r['target']:g} {'met' if utils.is_met(r) else 'missed'}, as recorded")
@@ -187,15 +204,15 @@ def test_verdict_in_the_outputs_is_the_recorded_one(name):
 def test_numbers_in_the_text_are_the_recorded_ones(name):
     for cell in read(name).cells:
         if cell.cell_type == "markdown":
-            assert cell.source == run.with_numbers(cell.source, RECORDS, name)
+            assert cell.source == report.with_numbers(cell.source, RECORDS, ROWS, name)
 
 
 @every_notebook
 def test_measured_numbers_in_the_text_name_their_source(name):
     """A percentage with two decimals is a measurement and carries its source, unless a reference claims it."""
     claims = {f"{value:.2f}" for record in RECORDS.values() for r in record["runs"] if r["claim"]
-              for value in (r["claim"]["train_accuracy"], r["claim"]["test_accuracy"])}
-    plain = re.findall(r"(?<![\d.])\d\d\.\d\d(?!\d)", run.NUMBER.sub("", prose(name)))
+              for value in (r["claim"]["train_accuracy"], r["claim"]["test_accuracy"]) if value}
+    plain = re.findall(r"(?<![\d.])\d\d\.\d\d(?!\d)", report.NUMBER.sub("", prose(name)))
     assert not set(plain) - claims
 
 
@@ -210,16 +227,49 @@ def test_checksums():
     assert not changed, "not as run.py wrote it: " + ", ".join(sorted({line.split()[1] for line in changed}))
 
 
+# ---------------------------------------------------------------- seeds and claims
+
+def test_seeds_are_as_run_py_writes_them():
+    text = run.SEEDS.read_text()
+    assert text == seeds.write(run.seed_rows(RECORDS)), "results/seeds.csv differs from the records; `python run.py --text` mends it"
+    assert all(row.dataset == "MNIST" for row in seeds.read(text))
+    for row in ROWS:
+        assert row.last <= row.best and row.epochs >= row.best_epoch >= 1 and 0 < row.first <= row.best <= 100
+
+
+@pytest.mark.parametrize("network", sorted({(s.notebook, s.run) for s in STATEMENTS}))
+def test_every_claim_was_measured_over_seeds(network):
+    assert len({row.seed for row in ROWS if (row.notebook, row.run) == network}) >= 3
+
+
+def test_every_network_is_the_claims():
+    assert {run for _, run in {(s.notebook, s.run) for s in STATEMENTS}} == {
+        r["name"] for name in NAMES[:9] for r in RECORDS[name]["runs"] if utils.is_step(r)}
+
+
+@pytest.mark.parametrize("name", NAMES[:9])
+def test_claims_in_the_notebook_are_the_listed_ones(name):
+    listed = {(s.run, s.what): s.value for s in STATEMENTS if s.notebook == name}
+    for r in RECORDS[name]["runs"]:
+        if r["claim"]:
+            claimed = r["claim"]["train_accuracy"], r["claim"]["test_accuracy"]
+            assert claimed == (listed.get((r["name"], "best_train")), listed[r["name"], "best"])
+
+
+def test_reproduction_is_up_to_date():
+    assert (run.RESULTS / "reproduction.md").read_text() == report.reproduction(ROWS)
+
+
 # ---------------------------------------------------------------- README
 
 def test_readme_is_up_to_date():
     text = run.README.read_text()
-    assert text == run.readme(text, RECORDS)
+    assert text == report.readme(text, RECORDS, ROWS)
 
 
 def test_readme_points_here():
     text = run.README.read_text()
-    assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text)) == {run.REPOSITORY}
+    assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text)) == {report.REPOSITORY}
     for target in re.findall(r"\]\((?!http)([^)#]+)\)|src=\"(?!http)([^\"]+)\"", text):
         assert (run.ROOT / "".join(target)).exists(), target
 

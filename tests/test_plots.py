@@ -43,6 +43,19 @@ def test_no_line_is_lost(history):
     assert len(plots.ladder(many).axes[0].lines) == 9 and len(plots.training_curves(many).axes[0].lines) == 9
 
 
+def test_best_minus_last():
+    figure = plots.best_minus_last({"A": ([0.0, 0.1, 0.2], 0.08), "B": ([0.3], 0.5)})
+    axis = figure.axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [0.08, 0.5] and {"A", "B", "mean"} <= set(texts(figure))
+    assert list(axis.lines[0].get_xdata()) == [0.0, 0.1, 0.2] and axis.lines[1].get_xdata() == pytest.approx([0.1])
+
+
+def test_frontier():
+    figure = plots.frontier({"A": (5_000, [99.0, 99.2]), "B": (8_000, [99.5])}, [("someone", 697, 99.03)])
+    assert {"1  A: 5,000, 99.10 % (2 seeds)", "2  B: 8,000, 99.50 % (1 seeds)", "a  someone: 697, 99.03 %", "1", "2", "a"} <= set(texts(figure))
+    assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
+
+
 def test_augmented_sheet_leaves_the_random_stream_alone(sample):
     stream = torch.get_rng_state()
     figure = plots.augmented_sheet(sample, Augment(rotation=20))

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,24 +10,11 @@ import nbformat
 import numpy
 import pytest
 
+import report
 import run
 import utils
 
 NAME = "2_batch_norm"   # the quickest notebook
-
-
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    """A copy of the project without its data, with two epochs to train, and run.py at work on it."""
-    tree = tmp_path / "tree"
-    for folder in ("notebooks", "results"):
-        shutil.copytree(run.ROOT / folder, tree / folder, ignore=shutil.ignore_patterns(".*"))
-    for path in [run.README, *run.ROOT.glob("*.py")]:
-        shutil.copy(path, tree)
-    for name in ("ROOT", "NOTEBOOKS", "README", "RESULTS", "SUMS"):
-        monkeypatch.setattr(run, name, tree / getattr(run, name).relative_to(utils.ROOT))
-    edit(tree, "EPOCHS    = 15", "EPOCHS    = 2")
-    return tree
 
 
 @pytest.fixture
@@ -49,15 +35,6 @@ def files(tree):
             if path.is_file() and "__pycache__" not in path.parts}
 
 
-def edit(tree, find, replace, count=1):
-    """Change the source of a cell of the notebook."""
-    path = tree / "notebooks" / f"{NAME}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and find in cell.source)
-    cell.source = cell.source.replace(find, replace, count)
-    nbformat.write(notebook, path)
-
-
 def test_on_the_sample_everything_runs_and_nothing_is_written(tree, no_mnist, capsys):
     before = files(tree)
     assert run.main([NAME]) == 0
@@ -72,7 +49,8 @@ def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     assert run.main([NAME]) == 0
     assert capsys.readouterr().out.count("MNIST  epoch ") == 2
     changed = {path.as_posix() for path, content in files(tree).items() if content != before[path]}
-    assert changed == {"README.md", "results/SHA256SUMS", "results/ladder.png", f"notebooks/{NAME}.ipynb",
+    assert changed == {"README.md", "results/SHA256SUMS", "results/ladder.png", "results/best_minus_last.png", "results/frontier.png",
+                       "results/reproduction.md", "results/seeds.csv", f"notebooks/{NAME}.ipynb",
                        f"results/{NAME}.json", f"results/{NAME}.png", "notebooks/3_dropout.ipynb"}   # whose text quotes it
     record = utils.read_record(tree / "results" / f"{NAME}.json")
     accuracy = record["runs"][0]["best"]["test_accuracy"]
@@ -84,8 +62,8 @@ def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     assert run.SUMS.read_text() == run.checksums()
 
 
-def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist, capsys):
-    edit(tree, "training_curves(", "1 / 0; training_curves(")
+def test_a_failing_cell_leaves_every_file_alone(tree, edit, small_mnist, capsys):
+    edit("training_curves(", "1 / 0; training_curves(")
     before = files(tree)
     assert run.main([NAME]) == 1
     printed = capsys.readouterr().err
@@ -93,8 +71,8 @@ def test_a_failing_cell_leaves_every_file_alone(tree, small_mnist, capsys):
     assert "nothing of it was written" in printed and files(tree) == before
 
 
-def test_a_dying_kernel_leaves_every_file_alone(tree, small_mnist, capsys):
-    edit(tree, "import os", "import os; os._exit(1)")
+def test_a_dying_kernel_leaves_every_file_alone(tree, edit, small_mnist, capsys):
+    edit("import os", "import os; os._exit(1)")
     before = files(tree)
     assert run.main([NAME]) == 1
     assert f"{NAME}: the kernel died in cell 2" in capsys.readouterr().err and files(tree) == before
@@ -141,8 +119,8 @@ def test_no_room_leaves_every_file_alone(tmp_path):
 
 def test_repo_moves_every_address(tree):
     assert run.main(["--repo", "somebody/my-digits"]) == 0
-    for path in [tree / "run.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
-        assert run.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
+    for path in [tree / "report.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
+        assert report.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
     assert run.SUMS.read_text() == run.checksums()
 
 
@@ -158,17 +136,17 @@ def test_text_is_renewed_without_a_run(tree):
 
 
 def test_numbers_come_from_their_source():
-    record = {"runs": [{"name": "A", "seconds": 90, "parameters": 5936, "best": {"test_accuracy": 99.5},
+    record = {"runs": [{"name": "A", "seconds": 90, "once": False, "parameters": 5936, "best": {"test_accuracy": 99.5},
                         "epochs": [{"lr": 0.5}, {"lr": 0.25}]}], "measures": {"x": 0.25},
               "sweeps": {"s": {"seconds": {"0": 30.0, "1": 99.0}}}}
     text = "<!--= A.best.test_accuracy -->1.1 % of <!--=A.parameters-->7, <!--= measures.x -->0, <!--= A.epochs.-2.lr -->0, <!--= all/minutes -->1; 3 stays"
-    assert run.with_numbers(text, {"n": record}, "n") == (
+    assert report.with_numbers(text, {"n": record}, [], "n") == (
         "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, "
         "<!--= A.epochs.-2.lr -->0.50, <!--= all/minutes -->2; 3 stays")
-    assert run.with_numbers("<!--= A.parameters --> new, `<!--= B.x -->` example", {"n": record}, "n") == (
+    assert report.with_numbers("<!--= A.parameters --> new, `<!--= B.x -->` example", {"n": record}, [], "n") == (
         "<!--= A.parameters -->5,936 new, `<!--= B.x -->` example")
     with pytest.raises(KeyError):
-        run.with_numbers("<!--= B.parameters -->1", {"n": record}, "n")
+        report.with_numbers("<!--= B.parameters -->1", {"n": record}, [], "n")
 
 
 def test_a_number_that_no_record_has_costs_no_training(tree, capsys):

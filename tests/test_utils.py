@@ -311,10 +311,53 @@ def test_without_run_py_records_are_read_only(record, run, tiny, monkeypatch, tm
     assert "not recorded" in capsys.readouterr().out
 
 
-def test_sample_is_never_recorded(run, tiny, monkeypatch, tmp_path):
-    monkeypatch.setenv("RECORD_DIR", str(tmp_path))
+def test_only_run_py_gets_a_record_of_the_sample(run, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(utils, "RESULTS", tmp_path / "results")
     keep_record("9_test", tiny, 0, [run])
     assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("RECORD_DIR", str(tmp_path))   # and keeps it out of results/: see test_run.py
+    keep_record("9_test", tiny, 0, [run])
+    assert [path.name for path in tmp_path.iterdir()] == ["9_test.json"]
+
+
+# ---------------------------------------------------------------- runs to compare with
+
+@pytest.fixture
+def compared(record, run, tiny, monkeypatch):
+    """A record with a run made once, and no run.py at work."""
+    mnist = tiny._replace(name="MNIST")
+    other = run._replace(label="without", claim=None, target=None, once=True)
+    keep_record("9_test", mnist, 0, [run._replace(test_accuracy=94.321), other])
+    monkeypatch.delenv("RECORD_DIR")
+    return mnist
+
+
+def test_once_takes_the_record(compared, run, capsys):
+    history = utils.once("9_test", "without", compared, train=None)
+    assert list(history) == list(run.history) and capsys.readouterr().out.count("MNIST  epoch") == 2
+
+
+@pytest.mark.parametrize("name, dataset, environment, trained", [
+    ("9_test", "digits sample", {}, True), ("8_new", "MNIST", {}, True), ("9_test", "MNIST", {"RECORD_DIR": "x"}, True),
+    ("9_test", "MNIST", {"RECORD_DIR": "x", "SEED": "3"}, False), ("9_test", "MNIST", {"SEED": "3"}, False)])
+def test_once_trains_for_a_new_record_and_the_sample(compared, name, dataset, environment, trained, monkeypatch):
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert (utils.once(name, "without", compared._replace(name=dataset), train=lambda: "trained") == "trained") == trained
+
+
+def test_verdict_says_what_was_not_trained_again(compared, run, tmp_path, capsys):
+    record = read_record(tmp_path / "9_test.json")
+    runs = [run._replace(test_accuracy=94.3), run._replace(label="without", once=True)]
+    verdict(record, compared, runs, tolerance=0.1)
+    printed = capsys.readouterr().out
+    assert "without: from the record, not trained again" in printed and "and test accuracy within 0.1" in printed
+    with pytest.raises(AssertionError, match="DigitNet: test accuracy 93.00, by the record 94.22 to 94.42"):
+        verdict(record, compared, [run._replace(test_accuracy=93.0)], tolerance=0.1)
+
+
+def test_a_test_set_scored_once_is_in_the_table(compared, tmp_path):
+    assert "test acc., scored once, %" in results_table(read_record(tmp_path / "9_test.json"))
 
 
 def test_verdict_agrees(record, run, tiny, capsys):

@@ -1,0 +1,80 @@
+"""What others report: every claim of the five reference write-ups, and the best published networks."""
+
+from typing import NamedTuple
+
+
+class Statement(NamedTuple):
+    """One number in a write-up, and why it comes out here as it does.
+
+    what: a column of results/seeds.csv. value: in percent, but for parameters and losses.
+    kind: "" for a number to compare with, "at least", "about" (to the nearest percent), or
+    "contradictory" where the write-up says something else as well.
+    In `why`, `{column}` stands for that column's mean and spread over the seeds.
+    """
+    reference: str
+    notebook: str
+    run: str
+    what: str
+    value: float | None
+    why: str
+    kind: str = ""
+
+    @property
+    def claimed(self):
+        """The value as a table shows it."""
+        if self.value is None:
+            return "not stated"
+        if self.what == "parameters":
+            return f"{self.value:,}"
+        sign = {"at least": ">= ", "about": "~ "}.get(self.kind, "")
+        return f"{sign}{self.value:.2f}" + ("" if self.what == "last_loss" else " %")
+
+
+WHAT = {"parameters": "parameters", "best": "best test accuracy", "best_train": "best training accuracy", "last": "last test accuracy",
+        "last_loss": "last test loss", "first": "test accuracy after one epoch", "first_train": "training accuracy after one epoch"}
+
+LADDER = "counted from its list of layers"
+STATEMENTS = [Statement(*row) for row in [
+    ("A", "8_dropout_everywhere", "DropoutEverywhereNet", "parameters", None, "never stated; this is what its list of layers gives without biases"),
+    ("A", "8_dropout_everywhere", "DropoutEverywhereNet", "best", 99.55, ""),
+    ("A", "8_dropout_everywhere", "DropoutEverywhereNet", "last", 99.54, ""),
+    ("A", "8_dropout_everywhere", "DropoutEverywhereNet", "last_loss", 0.09, ""),
+    ("A", "8_dropout_everywhere", "DropoutEverywhereNet", "first", 98.24, ""),
+    ("B", "1_baseline", "Baseline", "parameters", 238_926, "it also says 194k, which its layers give; no simple stack gives 238,926", "contradictory"),
+    ("B", "1_baseline", "Baseline", "best_train", 99.92, ""),
+    ("B", "1_baseline", "Baseline", "best", 99.15, ""),
+    ("B", "1_baseline", "LightNet", "parameters", 5_784, LADDER),
+    ("B", "1_baseline", "LightNet", "best_train", 88.17, ""),
+    ("B", "1_baseline", "LightNet", "best", 88.67, ""),
+    ("B", "2_batch_norm", "BatchNormNet", "parameters", 5_936, LADDER),
+    ("B", "2_batch_norm", "BatchNormNet", "best_train", 93.82, ""),
+    ("B", "2_batch_norm", "BatchNormNet", "best", 91.82, ""),
+    ("B", "3_dropout", "DropoutNet", "parameters", 5_936, LADDER),
+    ("B", "3_dropout", "DropoutNet", "best_train", 89.19, ""),
+    ("B", "3_dropout", "DropoutNet", "best", 91.84, ""),
+    ("B", "4_gap", "GapNet", "parameters", 5_936, LADDER),
+    ("B", "4_gap", "GapNet", "best_train", 98.50, ""),
+    ("B", "4_gap", "GapNet", "best", 97.29, ""),
+    ("B", "5_scheduler", "SchedulerNet", "parameters", 5_920, LADDER),
+    ("B", "5_scheduler", "SchedulerNet", "best_train", 97.63, "it calls both its figures training accuracy", "contradictory"),
+    ("B", "5_scheduler", "SchedulerNet", "best", 99.35, ""),
+    ("C", "6_one_cycle", "OneCycleNet", "parameters", 8_440, "its printed table, row for row"),
+    ("C", "6_one_cycle", "OneCycleNet", "best", 99.40, "", "at least"),
+    ("D", "7_rotation", "RotationNet", "parameters", 8_932, "its printed table, row for row"),
+    ("D", "7_rotation", "RotationNet", "best_train", 98.93, ""),
+    ("D", "7_rotation", "RotationNet", "best", 99.50, ""),
+    ("D", "7_rotation", "RotationNet", "first_train", 90.12, ""),
+    ("D", "7_rotation", "RotationNet", "first", 97.75, ""),
+    ("E", "9_fully_connected", "FullyConnectedNet", "parameters", 11_874, "its printed table, row for row"),
+    ("E", "9_fully_connected", "FullyConnectedNet", "best_train", 98.0, "", "about"),
+    ("E", "9_fully_connected", "FullyConnectedNet", "best", 99.0, "", "about"),
+]]
+
+# (who, parameters, test accuracy in percent): one run each; all but the last chose on the test set
+PUBLISHED = [
+    ("JoshWarn/Parameter-Efficient-MNIST", 697, 99.03),
+    ("adilsammar/woolly-of-cv", 3_762, 99.52),
+    ("nikshrimali/TSAI_EVA", 7_076, 99.52),
+    ("divya-r-kamat/EfficientMnist-Under20K", 15_794, 99.59),
+    ("ruslangrimov/mnist-minimal-model", 1_936, 99.10),
+]

@@ -1,0 +1,184 @@
+"""What README, results/reproduction.md and the numbers in the notebooks' text say, made from records and seeds.
+
+Text and tables only: run.py writes the files, plots.py draws the pictures.
+"""
+
+import math
+import re
+import statistics
+
+import utils
+from references import STATEMENTS, WHAT
+
+REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; `run.py --repo` rewrites it everywhere
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+
+
+def colab(name):
+    """Return the address that opens notebook `name` on Colab."""
+    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
+
+
+# ---------------------------------------------------------------- numbers in text
+
+NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)(?!`)(-?[\d.,]*\d)?")   # a source in backticks is an example
+
+
+def with_numbers(text, all_records, rows, name=None):
+    """Put after every `<!--= source -->`, in place of a number that stands there, the one that its source names.
+
+    A source is a path into the record of notebook `name`, or into another's after its name and
+    a slash: `LightNet.best.test_accuracy`, `LightNet.epochs.-2.lr` (the last but one),
+    `2_batch_norm/minutes`, `all/minutes`; or mean, sd, minimum or count of a column over the
+    seeds: `seeds.LightNet.last.mean`. Raises KeyError for a source that is not there.
+    """
+    return NUMBER.sub(lambda m: m[1] + _number(m[2], all_records, rows, name), text)
+
+
+def _number(source, all_records, rows, name):
+    name, _, path = source.rpartition("/") if "/" in source else (name, "", source)
+    if path == "minutes":   # what a re-run trains: one seed, and no run that is made once
+        chosen = all_records.values() if name == "all" else [all_records[name]]
+        seconds = sum(run["seconds"] for record in chosen for run in record["runs"] if not run["once"])
+        seconds += sum(row["seconds"]["0"] for record in chosen for row in record["sweeps"].values())
+        return f"{seconds / 60:.0f}"
+    if path.startswith("seeds."):
+        _, run, column, figure = path.split(".")
+        values = over_seeds(rows, name, run, column)
+        if len(values) < 2:
+            raise KeyError(path)
+        value = {"mean": statistics.fmean, "sd": statistics.stdev, "minimum": min, "count": len}[figure](values)
+        return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+    value = all_records[name]
+    value = {**value, **{run["name"]: run for run in value["runs"]}}
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+# ---------------------------------------------------------------- the ladder
+
+def on_the_ladder(run):
+    """Tell whether a recorded run has its row in README: a step itself, whose accuracy on the test set is known."""
+    return utils.is_step(run) and utils.test_accuracy(run) is not None
+
+
+def ladder_table(all_records, rows):
+    """Write README's results table, of seed 0."""
+    lines = ["| step | change | parameters | best test accuracy | last | claimed | Colab |", "|---|---|--:|--:|--:|--:|---|"]
+    for name, record in all_records.items():
+        link, badge = f"[{name}](notebooks/{name}.ipynb)", f"[![Open in Colab]({BADGE})]({colab(name)})"
+        for run in record["runs"]:
+            if not on_the_ladder(run):
+                continue
+            claim = f"{run['claim']['test_accuracy']:.2f} %" if run["claim"] else "-"
+            best = f"{run['best']['test_accuracy']:.2f} %" if run["scored_on"] == "test" else "-"
+            lines.append(f"| {link} | {run['change']} | {run['parameters']:,} | {best} | {utils.test_accuracy(run):.2f} % | {claim} | {badge} |")
+    return "\n".join(lines)
+
+
+def sweeps_table(all_records, rows):
+    """Write README's table of what a notebook itself trained from several seeds towards a target."""
+    lines = ["| notebook | run | parameters | target | seeds | test accuracy, mean and sd | lowest | seconds of training |",
+             "|---|---|--:|--:|--:|--:|--:|--:|"]
+    for name, record in all_records.items():
+        for label, row in record["sweeps"].items():
+            if row["target"]:
+                lines.append(f"| [{name}](notebooks/{name}.ipynb) | {label} | {row['parameters']:,} | {row['target']:.2f} % | {len(row['accuracies'])} "
+                             f"| {row['mean']:.3f} +- {row['sd']:.3f} % | {row['minimum']:.2f} % | {row['median_seconds']:.1f} |")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- what reproduces
+
+def over_seeds(rows, notebook, run, column):
+    """List what `column` of results/seeds.csv has for a run, seed by seed."""
+    return [getattr(row, column) for row in rows if (row.notebook, row.run) == (notebook, run) and getattr(row, column) is not None]
+
+
+def mean_and_sd(values, digits=2):
+    """Write mean and standard deviation; of a single value, the value."""
+    if not values:
+        return "-"
+    return f"{statistics.fmean(values):.{digits}f}" + (f" +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def binomial(accuracy, images=10_000):
+    """Return the standard deviation, in points, with which a network of `accuracy` percent scores on `images` images."""
+    return 100 * math.sqrt(accuracy / 100 * (1 - accuracy / 100) / images)
+
+
+RULE = """A run differs from another by its seed (the spread over ours) and by what it happens to get right of so many images
+(the binomial standard deviation, 0.08 points at 99.4 % of 10,000). A claim that lies within two standard deviations, both taken
+together, of our mean is *reproduced*; a mean above that has *exceeded* it. "At least" is met by our mean or not; "about" allows
+for rounding to the percent; a loss, given to 0.01, is reproduced within that and two standard deviations over the seeds."""
+
+
+def judge(statement, rows):
+    """Return the verdict on a Statement, by RULE: reproduced, exceeded, not reproduced, contradictory in the source, not stated."""
+    values = over_seeds(rows, statement.notebook, statement.run, statement.what)
+    if statement.kind == "contradictory":
+        return "contradictory in the source"
+    if statement.value is None:
+        return "not stated"
+    if not values:
+        return "not measured"
+    mean = statistics.fmean(values)
+    if statement.what == "parameters":
+        return "reproduced" if mean == statement.value else "not reproduced"
+    if statement.kind == "at least":
+        return "reproduced" if mean >= statement.value else "not reproduced"
+    noise = statistics.stdev(values) * math.sqrt(1 + 1 / len(values)) if len(values) > 1 else 0
+    if statement.what == "last_loss":
+        return "reproduced" if abs(mean - statement.value) <= 2 * noise + 0.005 else "not reproduced"   # it is given to 0.01
+    images = 60_000 if statement.what.endswith("train") else 10_000
+    slack = 2 * math.hypot(noise, binomial(statement.value, images)) + (0.5 if statement.kind == "about" else 0)
+    if abs(mean - statement.value) <= slack:
+        return "reproduced"
+    return "exceeded" if mean > statement.value else "not reproduced"
+
+
+def _why(statement, rows):
+    """Return the statement's reason with its `{columns}` filled in."""
+    return re.sub(r"\{(\w+)\}", lambda m: mean_and_sd(over_seeds(rows, statement.notebook, statement.run, m[1])), statement.why)
+
+
+def accuracy_claims(all_records, rows):
+    """Write README's table of the claimed test accuracies."""
+    lines = ["| reference | notebook | network | claimed | last epoch | best epoch | seeds | verdict | why |", "|---|---|---|--:|--:|--:|--:|---|---|"]
+    for statement in STATEMENTS:
+        if statement.what == "best":
+            last, best = (over_seeds(rows, statement.notebook, statement.run, what) for what in ("last", "best"))
+            lines.append(f"| {statement.reference} | [{statement.notebook}](notebooks/{statement.notebook}.ipynb) | {statement.run} "
+                         f"| {statement.claimed} | {mean_and_sd(last)} | {mean_and_sd(best)} | {len(best)} | {judge(statement, rows)} | {_why(statement, rows)} |")
+    return "\n".join(lines)
+
+
+def reproduction(rows):
+    """Write results/reproduction.md: every claim beside what was measured."""
+    lines = ["# What reproduces", "",
+             "Every number that the five write-ups state, beside mean +- standard deviation over the seeds of the same figure here.",
+             "Made by `run.py` from [seeds.csv](seeds.csv); accuracies are in percent.", "",
+             RULE, "",
+             "| reference | network | claim | claimed | measured | last epoch | seeds | verdict | why |", "|---|---|---|--:|--:|--:|--:|---|---|"]
+    for s in STATEMENTS:
+        values, last = (over_seeds(rows, s.notebook, s.run, what) for what in (s.what, "last_train" if "train" in s.what else "last"))
+        measured = f"{values[0]:,}" if values and s.what == "parameters" else mean_and_sd(values, 3 if s.what == "last_loss" else 2)
+        what = WHAT[s.what].replace("test", "validation") if s.run == "OneCycleNet" else WHAT[s.what]
+        lines.append(f"| {s.reference} | {s.run} | {what} | {s.claimed} | {measured} | {'-' if s.what == 'parameters' else mean_and_sd(last)} "
+                     f"| {len(values)} | {judge(s, rows)} | {_why(s, rows)} |")
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- README
+
+TABLES = {"results": ladder_table, "claims": accuracy_claims, "seeds": sweeps_table}
+
+
+def readme(text, all_records, rows):
+    """Return README's text with its tables and its numbers made anew."""
+    for name, table in TABLES.items():
+        before, rest = text.split(f"<!-- {name} -->\n")
+        after = rest.split(f"<!-- /{name} -->")[1]
+        text = f"{before}<!-- {name} -->\n{table(all_records, rows)}\n<!-- /{name} -->{after}"
+    return with_numbers(text, all_records, rows)
