@@ -34,6 +34,7 @@ class Row(NamedTuple):
     epochs: int
     first_train: float    # after one epoch
     best_train: float     # of the epoch that is best on the training images
+    last_train: float
     first: float
     best: float           # of the epoch that is best on `scored_on`
     best_epoch: int
@@ -64,7 +65,7 @@ def from_record(record):
         first, best, last = run["epochs"][0], run["best"], run["last"]
         rows.append(Row(
             record["notebook"], run["name"], record["seed"], record["dataset"], fingerprint(record["recipe"]), run["parameters"],
-            run["scored_on"], last["epoch"], first["train_accuracy"], max(e["train_accuracy"] for e in run["epochs"]),
+            run["scored_on"], last["epoch"], first["train_accuracy"], max(e["train_accuracy"] for e in run["epochs"]), last["train_accuracy"],
             first["test_accuracy"], best["test_accuracy"], best["epoch"], last["test_accuracy"], last["test_loss"],
             utils.test_accuracy(run),
             run["seconds"], record["environment"]["torch"], record["environment"]["device"]))
@@ -133,13 +134,23 @@ def on_cluster(jobs, dataset, address, project):
     own: a worker needs the packages, and MNIST in its MNIST_ROOT or a network to fetch it. A run
     whose worker dies is made by another. Raises OSError where no cluster answers.
     """
-    import cloudpickle
     from distributed import Client, as_completed
 
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])   # the workers do not have this module
+    def train(project, name, seed):   # in here, so that it is sent as it is: the workers do not have this module
+        environment = {**os.environ, "MNIST_ROOT": os.path.abspath(os.environ.get("MNIST_ROOT", "data"))}
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in project.items():
+                (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+                (Path(folder) / path).write_bytes(content)
+            done = subprocess.run([sys.executable, "run.py", name, "--seeds", str(seed)],
+                                  cwd=folder, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(done.stderr[-2000:])
+            return (Path(folder) / FILE).read_text()
+
     with Client(address, timeout=20) as client:
         everything = client.scatter(project, broadcast=True)
-        futures = {client.submit(_train_in_a_copy, everything, *job, pure=False): job for job in jobs}
+        futures = {client.submit(train, everything, *job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             name, seed = job = futures[future]
             try:
@@ -147,17 +158,3 @@ def on_cluster(jobs, dataset, address, project):
                 yield job, rows or RuntimeError(f"the worker found no {dataset}")
             except Exception as error:
                 yield job, error
-
-
-def _train_in_a_copy(project, name, seed):
-    """Run run.py in a temporary copy of `project` and return the text of its results/seeds.csv."""
-    environment = {**os.environ, "MNIST_ROOT": os.path.abspath(os.environ.get("MNIST_ROOT", "data"))}
-    with tempfile.TemporaryDirectory() as folder:
-        for path, content in project.items():
-            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(folder) / path).write_bytes(content)
-        done = subprocess.run([sys.executable, "run.py", name, "--seeds", str(seed)],
-                              cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
-        return (Path(folder) / FILE).read_text()
