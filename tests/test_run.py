@@ -78,6 +78,7 @@ def test_a_dying_kernel_leaves_every_file_alone(tree, edit, small_mnist, capsys)
     assert f"{NAME}: the kernel died in cell 2" in capsys.readouterr().err and files(tree) == before
 
 
+@pytest.mark.slow
 def test_interrupted_from_the_keyboard(tree, small_mnist):
     before = files(tree)
     running = subprocess.Popen([sys.executable, "-u", "run.py", NAME], cwd=tree, text=True, stdout=subprocess.PIPE,

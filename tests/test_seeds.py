@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 import report
@@ -82,8 +83,8 @@ def test_a_line_for_each_seed_and_none_twice(tree, no_mnist, capsys):
 
 def test_a_broken_run_leaves_the_others(tree, edit, no_mnist, capsys):
     edit("set_seed(SEED)", "assert SEED != 1; set_seed(SEED)")
-    assert run.main([NAME, "--seeds", "0-2"]) == 1
-    assert [row.seed for row in on_the_sample(tree)] == [0, 2]
+    assert run.main([NAME, "--seeds", "1-2"]) == 1
+    assert [row.seed for row in on_the_sample(tree)] == [2]
     assert f"failed, and not in results/seeds.csv: {NAME}, seed 1" in capsys.readouterr().err
 
 
@@ -93,6 +94,7 @@ def test_a_notebook_must_take_the_seed(tree, edit, no_mnist, capsys):
     assert "does not take its seed from the environment" in capsys.readouterr().err and not on_the_sample(tree)
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_only_the_run_in_progress(tree, no_mnist):
     running = subprocess.Popen([sys.executable, "-u", "run.py", NAME, "--seeds", "0-4"], cwd=tree, text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -131,19 +133,20 @@ def cluster(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_every_run_once_though_a_worker_dies(tree, no_mnist, cluster, capsys):
     address, workers = cluster
 
     def kill_one_in_the_middle():
-        while not on_the_sample(tree):
+        while not psutil.Process(workers[0].pid).children():
             time.sleep(0.1)
+        time.sleep(2)
         os.killpg(workers[0].pid, signal.SIGKILL)
     killer = threading.Thread(target=kill_one_in_the_middle, daemon=True)
     killer.start()
-    assert run.main([NAME, "--seeds", "0-4", "--cluster", address]) == 0
-    killer.join(timeout=10)
-    assert workers[0].poll() is not None and workers[1].poll() is None
-    assert [row.seed for row in on_the_sample(tree)] == [0, 1, 2, 3, 4]
+    assert run.main([NAME, "--seeds", "0-2", "--cluster", address]) == 0
+    assert workers[0].wait() == -signal.SIGKILL and workers[1].poll() is None
+    assert [row.seed for row in on_the_sample(tree)] == [0, 1, 2]
 
 
 def test_a_cluster_that_does_not_answer(tree, no_mnist, monkeypatch, capsys):
