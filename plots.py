@@ -10,6 +10,7 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from utils import CLASSES, MEAN, STD, predict
@@ -24,7 +25,8 @@ def training_curves(histories, target=None):
     """Draw losses over accuracies, of training and of what scored it, a line per entry of {label: History}.
 
     The first entry is the run in question, the others are drawn to compare with; `target` is
-    an accuracy in percent.
+    an accuracy in percent. The panels of accuracy begin at the lowest one after the first
+    quarter of the epochs, so that the end can be seen.
     """
     figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained", sharex=True)
     scored_on = next(iter(histories.values())).scored_on
@@ -36,8 +38,12 @@ def training_curves(histories, target=None):
                       color=colour, marker="o", markersize=4, label=label)
         axis.set_title(title, fontsize=14)
         axis.grid(alpha=0.3)
-    for axis in axes[1]:
+    for axis, field in zip(axes[1], ("train_accuracy", "test_accuracy")):
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        shown = [getattr(e, field) for history in histories.values() for e in history[len(history) // 4:]]
+        top = max(*shown, target or 0)
+        axis.set_ylim(min(shown) - 0.1 * (top - min(shown)) - 0.05, top + 0.1 * (top - min(shown)) + 0.05)
     if target:
         axes[1, 1].axhline(target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
     axes[1, 1].legend(loc="lower right", fontsize=12)
@@ -56,6 +62,7 @@ def ladder(histories):
     axis.set_yscale("log")
     axis.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
     axis.minorticks_off()
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="epoch", ylabel="test error, %", title=f"{history.dataset}: the ladder, accuracy at the last epoch in the legend")
     axis.grid(alpha=0.3)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

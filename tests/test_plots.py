@@ -30,6 +30,8 @@ def test_training_curves(history):
             "this step", "the step before", "target 94 %"} <= set(texts(figure))
     line = figure.axes[3].lines[0]
     assert list(line.get_ydata()) == [92, 93, 94, 95]
+    bottom, top = figure.axes[3].get_ylim()
+    assert 92 < bottom < 93 and 95 < top < 96   # the first quarter may lie below
 
 
 def test_ladder(history):
