@@ -55,7 +55,7 @@ def training_curves(histories, target=None):
 def ladder(histories):
     """Draw the error on the test set by epoch, a labelled line per entry of {label: History}, on a log scale."""
     figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
-    palette = [GREY, BLUE, "#56B4E9", PURPLE, ORANGE, GREEN]
+    palette = [GREY, BLUE, "#56B4E9", PURPLE, ORANGE, GREEN, "#E69F00", "#000000", "#8C564B"]
     for (label, history), colour, marker in zip(histories.items(), cycle(palette), cycle("os^vDPX")):
         axis.plot([e.epoch for e in history], [100 - e.test_accuracy for e in history],
                   color=colour, marker=marker, label=f"{label}: {history.last.test_accuracy:.2f} %")

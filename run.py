@@ -179,9 +179,9 @@ def pictures(all_records, rows):
     by_network = {}
     for row in rows:
         if row.run in vars(model) and row.test is not None:
-            by_network.setdefault(f"{row.notebook.split('_')[0]}  {row.run}", []).append(row)
+            by_network.setdefault(row.run, []).append(row)
     sizes = {label: (found[0].parameters, [row.test for row in found]) for label, found in by_network.items()}
-    sizes |= {f"{name.split('_')[0]}  {label}": (swept["parameters"], list(swept["accuracies"].values()))
+    sizes |= {label: (swept["parameters"], list(swept["accuracies"].values()))
               for name, record in all_records.items() for label, swept in record["sweeps"].items() if swept["target"]}
     figures = {
         "ladder": plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(all_records[name], run["name"]) for name, run in steps}),
