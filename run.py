@@ -182,7 +182,7 @@ def pictures(all_records, rows):
             by_network.setdefault(row.run, []).append(row)
     sizes = {label: (found[0].parameters, [row.test for row in found]) for label, found in by_network.items()}
     sizes |= {label: (swept["parameters"], list(swept["accuracies"].values()))
-              for name, record in all_records.items() for label, swept in record["sweeps"].items() if swept["target"]}
+              for record in all_records.values() for label, swept in record["sweeps"].items() if swept["target"]}
     figures = {
         "ladder": plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(all_records[name], run["name"]) for name, run in steps}),
         "best_minus_last": plots.best_minus_last({
