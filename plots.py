@@ -46,7 +46,7 @@ def training_curves(histories, target=None):
         axis.set_ylim(min(shown) - 0.1 * (top - min(shown)) - 0.05, top + 0.1 * (top - min(shown)) + 0.05)
     if target:
         axes[1, 1].axhline(target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
-    axes[1, 1].legend(loc="lower right", fontsize=12)
+    figure.legend(*axes[1, 1].get_legend_handles_labels(), loc="outside lower center", ncols=len(histories) + 1, fontsize=12, frameon=False)
     datasets = dict.fromkeys(history.dataset for history in histories.values())
     figure.suptitle(", ".join(datasets), fontsize=15)
     return figure
