@@ -210,8 +210,7 @@ def test_numbers_in_the_text_are_the_recorded_ones(name):
 @every_notebook
 def test_measured_numbers_in_the_text_name_their_source(name):
     """A percentage with two decimals is a measurement and carries its source, unless a reference claims it."""
-    claims = {f"{value:.2f}" for record in RECORDS.values() for r in record["runs"] if r["claim"]
-              for value in (r["claim"]["train_accuracy"], r["claim"]["test_accuracy"]) if value}
+    claims = {f"{s.value:.2f}" for s in STATEMENTS if s.value}
     plain = re.findall(r"(?<![\d.])\d\d\.\d\d(?!\d)", report.NUMBER.sub("", prose(name)))
     assert not set(plain) - claims
 
@@ -275,6 +274,6 @@ def test_readme_points_here():
 
 
 def test_readme_lists_every_file():
-    listed = set(re.findall(r"^\| `([\w./]+)`", run.README.read_text(), re.M))
+    listed = set(re.findall(r"^\| `([\w./-]+)`", run.README.read_text(), re.M))
     ours = {path.name for path in run.ROOT.iterdir() if path.suffix in (".py", ".txt", ".ini")}
     assert ours | {"notebooks/", "results/", "tests/"} <= listed
