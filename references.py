@@ -26,8 +26,9 @@ class Statement(NamedTuple):
             return "not stated"
         if self.what == "parameters":
             return f"{self.value:,}"
-        sign = {"at least": ">= ", "about": "~ "}.get(self.kind, "")
-        return f"{sign}{self.value:.2f}" + ("" if self.what == "last_loss" else " %")
+        if self.kind == "about":
+            return f"~ {self.value:.0f} %"
+        return f"{'>= ' if self.kind == 'at least' else ''}{self.value:.2f}" + ("" if self.what == "last_loss" else " %")
 
 
 WHAT = {"parameters": "parameters", "best": "best test accuracy", "best_train": "best training accuracy", "last": "last test accuracy",

@@ -4,7 +4,8 @@ For each notebook this writes the notebook with its outputs and the numbers in i
 record results/NAME.json and the picture results/NAME.png; then all that follows from the
 records: README's tables, the tables and pictures in results/, its checksums. Nothing else
 writes any of these. All or nothing: a run that fails, or one on the digits sample, leaves every
-file as it was. With --seeds the notebook stays as it is, and results/seeds.csv gets a line.
+file as it was. With --seeds the notebook's outputs and record stay as they are, and
+results/seeds.csv gets a line for every training, on the digits sample too.
 """
 
 import argparse
@@ -60,9 +61,9 @@ def seed_rows(all_records):
 
 
 def valid(rows, all_records):
-    """Return those of `rows` that say something about MNIST and the notebooks' present recipes."""
-    recipes = {name: seeds.fingerprint(record["recipe"]) for name, record in all_records.items()}
-    return [row for row in rows if row.dataset == "MNIST" and row.recipe == recipes.get(row.notebook)]
+    """Return those of `rows` that say something about MNIST and the notebooks' present recipes and networks."""
+    present = {row[:2]: (row.recipe, row.parameters) for record in all_records.values() for row in seeds.from_record(record)}
+    return [row for row in rows if row.dataset == "MNIST" and (row.recipe, row.parameters) == present.get(row[:2])]
 
 
 # ---------------------------------------------------------------- executing
@@ -157,7 +158,7 @@ def _or_warn(renew, text, *arguments):
     """Return the renewed text; where it names a number that no record has, the text as it is: no training is lost for it."""
     try:
         return renew(text, *arguments)
-    except KeyError as error:
+    except (LookupError, AttributeError, TypeError, ValueError) as error:   # whatever a misspelt source or a lost marker raises
         print(f"no record has {error}; the text that asks for it stays as it is: {text[:60]!r}...", file=sys.stderr)
         return text
 
@@ -184,14 +185,16 @@ def pictures(all_records, rows):
     sizes |= {label: (swept["parameters"], list(swept["accuracies"].values()))
               for record in all_records.values() for label, swept in record["sweeps"].items() if swept["target"]}
     figures = {
-        "ladder": plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(all_records[name], run["name"]) for name, run in steps}),
-        "best_minus_last": plots.best_minus_last({
+        "ladder": lambda: plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(all_records[name], run["name"]) for name, run in steps}),
+        "best_minus_last": lambda: plots.best_minus_last({
             label: ([row.best - row.last for row in found], report.binomial(statistics.fmean(row.last for row in found)))
             for label, found in by_network.items()}),
-        "frontier": plots.frontier(sizes, PUBLISHED)}
+        "frontier": lambda: plots.frontier(sizes, PUBLISHED)}
     files = {}
-    for name, figure in figures.items():
-        png = io.BytesIO()
+    for name, draw in figures.items():
+        if not (steps and by_network):   # the first record of a project that has none
+            continue
+        png, figure = io.BytesIO(), draw()
         figure.savefig(png, dpi=100)
         plots.plt.close(figure)
         files[RESULTS / f"{name}.png"] = png.getvalue()
@@ -212,9 +215,12 @@ def write(files):
         for part in beside.values():
             part.unlink(missing_ok=True)
         raise RunError(f"cannot write: {error}") from None
-    for path, part in beside.items():
-        part.replace(path)
-    SUMS.write_text(checksums())
+    try:
+        for path, part in beside.items():
+            part.replace(path)
+        SUMS.write_text(checksums())
+    except OSError as error:   # a file that is open elsewhere, on Windows
+        raise RunError(f"cannot write: {error}; `git status` shows what was") from None
 
 
 def checksums():
@@ -242,7 +248,7 @@ def main(arguments=None):
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
     parser.add_argument("--seeds", type=seeds.parse, metavar="SEEDS",
                         help="run once per seed, such as 0-4 or 0,2,5, and add a line to results/seeds.csv for each training; "
-                             "what is there already is skipped, and the notebook stays as it is")
+                             "what is there already is skipped, and the notebook's outputs stay as they are")
     parser.add_argument("--cluster", metavar="ADDRESS",
                         help="with --seeds: let the workers of this Dask cluster train, such as tcp://10.0.0.1:8786; "
                              "needs requirements-cluster.txt")
@@ -281,7 +287,7 @@ def main(arguments=None):
         else:
             for doing in chosen:
                 run_notebook(doing)
-    except RunError as error:
+    except (RunError, seeds.SeedsError) as error:
         print(f"{doing}: {error}\n{doing}: failed; nothing of it was written.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -293,6 +299,7 @@ def main(arguments=None):
 def run_notebook(name):
     """Execute notebook `name` and, on MNIST, keep what it gives."""
     print(f"--- {name}")
+    seed_rows(records())   # a file that can't be read should not cost a training
     on_mnist = utils.find_mnist() is not None   # here, so that no notebook's output holds a download
     with tempfile.TemporaryDirectory() as folder:
         notebook, record = execute(name, Path(folder))
@@ -309,9 +316,13 @@ def run_seeds(chosen, wanted, cluster):
     Returns the names of those that failed.
     """
     dataset = "MNIST" if utils.find_mnist() else "digits sample"
-    there = {(row.notebook, row.seed, row.dataset, row.recipe) for row in seed_rows(records())}
+    everything = records()
+    there = {(row.notebook, row.seed, row.dataset, row.recipe) for row in seed_rows(everything)}
     jobs = []
     for name in chosen:
+        if name in everything and everything[name]["sweeps"]:
+            print(f"{name}: trains from several seeds itself, with `python run.py {name}`; skipped", flush=True)
+            continue
         code = seeds.fingerprint(recipe(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)))
         for seed in wanted:
             if (name, seed, dataset, code) in there:
@@ -320,18 +331,15 @@ def run_seeds(chosen, wanted, cluster):
                 jobs.append((name, seed))
     made = seeds.on_cluster(jobs, dataset, cluster, project()) if cluster and jobs else seeds.here(jobs, train_seed)
     failed = []
-    try:
-        for (name, seed), rows in made:
-            if isinstance(rows, Exception):
-                print(f"{name}, seed {seed}: {rows}", file=sys.stderr, flush=True)
-                failed.append(f"{name}, seed {seed}")
-                continue
-            everything = records()
-            write(derived(everything, seeds.merge(seed_rows(everything), rows)))
-            for row in rows:
-                print(f"{row.dataset}, {name}, seed {seed}, {row.run}: best {row.scored_on} accuracy {row.best:.2f} %, last {row.last:.2f} %", flush=True)
-    except OSError as error:
-        raise RunError(f"no answer from the cluster at {cluster}: {error}") from None
+    for (name, seed), rows in made:
+        if isinstance(rows, Exception):
+            print(f"{name}, seed {seed}: {rows}", file=sys.stderr, flush=True)
+            failed.append(f"{name}, seed {seed}")
+            continue
+        everything = records()
+        write(derived(everything, seeds.merge(seed_rows(everything), rows)))
+        for row in rows:
+            print(f"{row.dataset}, {name}, seed {seed}, {row.run}: best {row.scored_on} accuracy {row.best:.2f} %, last {row.last:.2f} %", flush=True)
     return failed
 
 

@@ -22,6 +22,10 @@ import utils
 FILE = "results/seeds.csv"
 
 
+class SeedsError(ValueError):
+    """results/seeds.csv can't be read, or no cluster answers."""
+
+
 class Row(NamedTuple):
     """One training of a notebook from one seed. Accuracies are in percent; those without `train` are of `scored_on`."""
     notebook: str
@@ -86,7 +90,7 @@ def write(rows):
 
 
 def read(text):
-    """Return the Rows in the text of the file; raise ValueError that names the line which is none."""
+    """Return the Rows in the text of the file; raise SeedsError that names the line which is none."""
     types = {**Row.__annotations__, "test": lambda value: float(value) if value else None}
     rows = []
     for number, line in enumerate(csv.reader(io.StringIO(text)), 1):
@@ -99,7 +103,7 @@ def read(text):
                 raise ValueError(f"expected {len(Row._fields)} columns, found {len(line)}")
             rows.append(Row(**{name: types[name](value) for name, value in zip(Row._fields, line)}))
         except ValueError as error:
-            raise ValueError(f"{FILE}, line {number}: {error}") from None
+            raise SeedsError(f"{FILE}, line {number}: {error}") from None
     return rows
 
 
@@ -132,8 +136,10 @@ def on_cluster(jobs, dataset, address, project):
 
     `project`, as {path: bytes}, is sent to the workers, and each run is made in a copy of its
     own: a worker needs the packages, and MNIST in its MNIST_ROOT or a network to fetch it. A run
-    whose worker dies is made by another. Raises OSError where no cluster answers.
+    whose worker dies is made by another. Raises SeedsError where no cluster, or none with a
+    worker, answers.
     """
+    import asyncio
     from distributed import Client, as_completed
 
     def train(project, name, seed):   # in here, so that it is sent as it is: the workers do not have this module
@@ -148,8 +154,12 @@ def on_cluster(jobs, dataset, address, project):
                 raise RuntimeError(done.stderr[-2000:])
             return (Path(folder) / FILE).read_text()
 
-    with Client(address, timeout=20) as client:
-        everything = client.scatter(project, broadcast=True)
+    try:
+        client = Client(address, timeout=20)
+        everything, = client.scatter([project], broadcast=True)
+    except (OSError, TimeoutError, asyncio.TimeoutError) as error:   # the last two are one since Python 3.11
+        raise SeedsError(f"no answer from the cluster at {address}, or it has no workers: {error}") from None
+    with client:
         futures = {client.submit(train, everything, *job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             name, seed = job = futures[future]

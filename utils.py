@@ -434,11 +434,12 @@ def sweep(make, data, seeds, epochs, batch_size=256, augment=None, autocast=True
 def once(name, label, data, train):
     """Return the History of a training to compare with, made once: that of run `label` in the record of notebook `name`.
 
-    Where there is none, on the digits sample, and when run.py renews the record, `train()` makes it.
+    Where there is none, on the digits sample, and when run.py renews the record, `train()` makes
+    it. Otherwise it is of the record's seed, whatever the notebook's own.
     """
     path = RESULTS / f"{name}.json"
     renewed = "RECORD_DIR" in os.environ and "SEED" not in os.environ
-    if renewed or data.name != "MNIST" or not path.exists():
+    if renewed or data.name != "MNIST" or not path.exists() or label not in [run["name"] for run in read_record(path)["runs"]]:
         return train()
     history = load_history(name, label)
     for e in history:

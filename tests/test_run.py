@@ -154,3 +154,17 @@ def test_a_number_that_no_record_has_costs_no_training(tree, capsys):
     run.README.write_text(run.README.read_text() + "<!--= 1_baseline/Gone.parameters -->7")
     assert run.main(["--text"]) == 0
     assert run.README.read_text().endswith("-->7") and "no record has 'Gone'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["2_batch_norm/BatchNormNet.epochs.99.lr", "2_batch_norm/seeds.BatchNormNet.bset.mean",
+                                    "2_batch_norm/seeds.BatchNormNet.mean", "2_batch_norm/BatchNormNet.claim.x.y"])
+def test_nor_does_a_source_that_is_misspelt(tree, source, capsys):
+    run.README.write_text(run.README.read_text() + f"<!--= {source} -->7")
+    assert run.main(["--text"]) == 0 and "no record has" in capsys.readouterr().err
+
+
+def test_the_first_record_of_a_project_without_any(tree, capsys):
+    for path in (tree / "results").iterdir():
+        path.unlink()
+    assert run.main(["--text"]) == 0
+    assert {path.name for path in (tree / "results").iterdir()} == {"SHA256SUMS", "seeds.csv", "reproduction.md"}
