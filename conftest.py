@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from utils import find_mnist
+import mnist
 
 HOURS = 3600
 
@@ -17,7 +17,7 @@ def pytest_configure(config):
     os.environ["TQDM_DISABLE"] = "1"
     for name in ("RECORD_DIR", "SEED"):            # a test never writes a record, and repeats the recorded seed
         os.environ.pop(name, None)
-    config.on_mnist = find_mnist() is not None     # here, so that no notebook's output holds a download
+    config.on_mnist = mnist.at_hand()   # here, so that no notebook's output holds a download
 
 
 def pytest_report_header(config):

@@ -26,6 +26,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+import mnist
 import model
 import report
 import seeds
@@ -287,7 +288,7 @@ def main(arguments=None):
         else:
             for doing in chosen:
                 run_notebook(doing)
-    except (RunError, seeds.SeedsError) as error:
+    except (RunError, mnist.DataError, seeds.SeedsError) as error:
         print(f"{doing}: {error}\n{doing}: failed; nothing of it was written.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -300,7 +301,7 @@ def run_notebook(name):
     """Execute notebook `name` and, on MNIST, keep what it gives."""
     print(f"--- {name}")
     seed_rows(records())   # a file that can't be read should not cost a training
-    on_mnist = utils.find_mnist() is not None   # here, so that no notebook's output holds a download
+    on_mnist = mnist.at_hand()   # here, so that no notebook's output holds a download
     with tempfile.TemporaryDirectory() as folder:
         notebook, record = execute(name, Path(folder))
         if on_mnist:
@@ -315,7 +316,7 @@ def run_seeds(chosen, wanted, cluster):
 
     Returns the names of those that failed.
     """
-    dataset = "MNIST" if utils.find_mnist() else "digits sample"
+    dataset = "MNIST" if mnist.at_hand() else "digits sample"
     everything = records()
     there = {(row.notebook, row.seed, row.dataset, row.recipe) for row in seed_rows(everything)}
     jobs = []

@@ -14,7 +14,6 @@ import math
 import os
 import platform
 import re
-import socket
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
+import mnist
 from model import count_parameters
 
 ROOT = Path(__file__).resolve().parent
@@ -99,45 +99,21 @@ class Data(NamedTuple):
         return self.validation or self.test
 
 
-def mnist_root():
-    """Return the folder that holds, or will hold, MNIST: $MNIST_ROOT, seen from this file's folder, or `data` in it."""
-    return ROOT / os.environ.get("MNIST_ROOT", "data")
-
-
-def find_mnist():
-    """Return torchvision's train and test set, downloaded where they are missing, or None where they can't be had.
-
-    Raises RuntimeError where they are there and can't be read: that should not pass for "no MNIST".
-    """
-    old = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)   # seconds; torchvision sets none, and a silent mirror would hang
-    try:
-        return [torchvision.datasets.MNIST(mnist_root(), train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError, ValueError) as error:   # no network, no mirror, no room: URLError and timeouts are OSErrors
-        raw = mnist_root() / "MNIST" / "raw"
-        if all((raw / f"{part}-ubyte").exists() for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")):
-            raise RuntimeError(f"the MNIST in {raw} can't be read ({error}); delete that folder to have it fetched anew") from error
-        return None
-    finally:
-        socket.setdefaulttimeout(old)
-
-
 def load_mnist(device="cpu", validation=False):
     """Load MNIST onto `device`, normalised: 60,000 training and 10,000 test images.
 
     With `validation`, 10,000 training images, always the same, become the validation split.
-    Where MNIST is neither on disk nor to be downloaded, says so and loads scikit-learn's
+    Where MNIST is neither on disk nor to be fetched, says why and loads scikit-learn's
     handwritten digits instead (1,797 real images of 8 x 8, resized): enough to run everything,
-    but no evidence about MNIST.
+    but no evidence about MNIST. Raises mnist.DataError where MNIST is there and damaged, and can't be mended.
     """
-    mnist = find_mnist()
-    if mnist:
+    try:
         name = "MNIST"
-        splits = [(s.data.unsqueeze(1) / 255, s.targets) for s in mnist]
-    else:
+        splits = [(images.unsqueeze(1) / 255, labels.long()) for images, labels in mnist.load()]
+    except mnist.NoMnist as reason:
         name = "digits sample"
-        print(f"digits sample: no MNIST in {mnist_root().name}/ and no network to fetch it from;"
-              " this run uses 1,797 small digits and says nothing about MNIST.")
+        print(f"digits sample: no MNIST in {mnist.root().name}/, and {reason}.\n"
+              "digits sample: this run uses 1,797 small digits and says nothing about MNIST.")
         splits = _digits_sample()
     train, test = (Split(((images - MEAN) / STD).to(device), labels.to(device)) for images, labels in splits)
     held_out = None

@@ -27,9 +27,10 @@ from torch import nn
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import mnist
 import model
 import utils
-from utils import MEAN, STD, Augment, Split, evaluate, fit, load_mnist, mnist_root, pick_device, set_seed
+from utils import MEAN, STD, Augment, Split, evaluate, fit, load_mnist, pick_device, set_seed
 
 NETWORKS = {"OneCycleNet": 7, "RotationNet": 35, "SchedulerNet": 7}   # and the degrees that each is rotated by
 ROAD = {"99.0": ("StridedNet", 1, None), "99.4": ("StridedNet", 3, Augment(rotation=8, shift=1.5, scale=0.08))}
@@ -49,7 +50,7 @@ def usual(network):
     device, turn = pick_device(), NETWORKS[network]
     normal = [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
     rotated = transforms.Compose([transforms.RandomRotation((-turn, turn), fill=(0,)), *normal])
-    images = DataLoader(torchvision.datasets.MNIST(mnist_root(), train=True, transform=rotated), 128, shuffle=True, num_workers=2)
+    images = DataLoader(torchvision.datasets.MNIST(mnist.root(), train=True, transform=rotated), 128, shuffle=True, num_workers=2)
     net = torch_layers(getattr(model, network)()).to(device).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     start = time.perf_counter()
@@ -359,7 +360,7 @@ def main():
     kept = HERE / "measured.json"
     measured = json.loads(kept.read_text()) if kept.exists() else {}
     if not options.page:
-        if utils.find_mnist() is None:
+        if not mnist.at_hand():
             sys.exit("no MNIST here and no network to fetch it from: the digits sample would measure nothing")
         key = torch.cuda.get_device_name() if torch.cuda.is_available() else pick_device().type
         measured.pop(key, None)   # the newest comes last

@@ -1,12 +1,15 @@
 """What several test files use: a small data set, a network that trains in a moment, a copy of the project."""
 
+import hashlib
 import shutil
 
 import nbformat
+import numpy
 import pytest
 import torch
 from torch import nn
 
+import mnist
 import run
 import utils
 from model import DigitNet
@@ -23,14 +26,46 @@ def seed():
 def sample(tmp_path_factory):
     """The digits sample, as a notebook gets it where MNIST is not to be had."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNIST_ROOT", _nowhere(tmp_path_factory.mktemp("no")))
+        _hide_mnist(patch, tmp_path_factory.mktemp("no"))
         return load_mnist()
 
 
 @pytest.fixture
 def no_mnist(tmp_path, monkeypatch):
-    """Let MNIST be neither there nor to be had."""
-    monkeypatch.setenv("MNIST_ROOT", _nowhere(tmp_path))
+    """Let MNIST be neither there nor to be had, here and in every process that is started."""
+    _hide_mnist(monkeypatch, tmp_path / "no mnist")
+
+
+def _hide_mnist(patch, folder):
+    patch.setenv("MNIST_ROOT", str(folder))
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        patch.setenv(variable, "http://127.0.0.1:9")   # where nobody answers
+
+
+@pytest.fixture(scope="session")
+def small_files(sample):
+    """The first digits of the sample as MNIST's four files: {name: bytes}."""
+    files = {}
+    for prefix, split, count in (("train", sample.train, 600), ("t10k", sample.test, 200)):
+        pixels = ((split.images[:count, 0] * utils.STD + utils.MEAN) * 255).round().byte().numpy()
+        for kind, array in (("images-idx3", pixels), ("labels-idx1", split.labels[:count].byte().numpy())):
+            header = numpy.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
+            files[f"{prefix}-{kind}-ubyte"] = header + array.tobytes()
+    return files
+
+
+@pytest.fixture
+def small_mnist(tree, tmp_path, small_files, monkeypatch):
+    """Those files in MNIST's place, and taken for MNIST by the copy of the project."""
+    raw = tmp_path / "small" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    source = (tree / "mnist.py").read_text()
+    for name, content in small_files.items():
+        (raw / name).write_bytes(content)
+        source = source.replace(mnist.FILES[name], hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(mnist.FILES, name, hashlib.sha256(content).hexdigest())
+    (tree / "mnist.py").write_text(source)
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "small"))
 
 
 @pytest.fixture
@@ -73,9 +108,3 @@ def _edit(tree, find, replace):
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and find in cell.source)
     cell.source = cell.source.replace(find, replace, 1)
     nbformat.write(notebook, path)
-
-
-def _nowhere(folder):
-    """Return a path where MNIST is not and can't be put."""
-    (folder / "file").touch()
-    return str(folder / "file" / "data")

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import nbformat
-import numpy
 import pytest
 
 import report
@@ -15,19 +14,6 @@ import run
 import utils
 
 NAME = "2_batch_norm"   # the quickest notebook
-
-
-@pytest.fixture
-def small_mnist(tmp_path, sample, monkeypatch):
-    """The first digits of the sample in MNIST's place, in its format."""
-    raw = tmp_path / "small" / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for prefix, split, count in (("train", sample.train, 600), ("t10k", sample.test, 200)):
-        pixels = ((split.images[:count, 0] * utils.STD + utils.MEAN) * 255).round().byte().numpy()
-        for kind, array in (("images-idx3", pixels), ("labels-idx1", split.labels[:count].byte().numpy())):
-            header = numpy.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
-            (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "small"))
 
 
 def files(tree):
