@@ -28,6 +28,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
+import checkpoint
 import mnist
 from model import count_parameters
 
@@ -241,7 +242,8 @@ CHUNK = 16   # batches shuffled and augmented at once
 PER_BATCH = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)   # every other scheduler steps per epoch
 
 
-def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment=None, autocast=False, graphs=False, quiet=False):
+def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment=None, autocast=False, graphs=False, quiet=False,
+        checkpoint_file=None, resume=False):
     """Train `net` on `data.train`, score it on the held-out split after every epoch, return the History.
 
     scheduler: any of PyTorch's. OneCycleLR and CyclicLR step after every batch, ReduceLROnPlateau
@@ -250,31 +252,70 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
     autocast: compute in 16 bits where the device does so natively, else change nothing.
     graphs: on CUDA, replay the forward and backward pass as one graph each; elsewhere change nothing.
     quiet: no bar and no line per epoch.
+    checkpoint_file: write the whole state there after every epoch.
+    resume: go on from that file, as if the training had never stopped.
 
     Without a held-out split (`data.test` None) nothing is scored, and the History says nan.
+    Interrupted from the keyboard, it returns the epochs so far. Raises ValueError before any work
+    for arguments that do not fit together, checkpoint.CheckpointError for a file that can't be
+    resumed, FloatingPointError, with epoch, batch and rate, where the loss is no longer a number.
     """
+    _check_arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume)
     keep_memory()
     device = data.train.labels.device
     net.to(memory_format=torch.channels_last)   # the faster layout of convolutions
     forward = _graphed(net, data.train.images[:batch_size], autocast) if graphs and device.type == "cuda" else net
     scaler = torch.amp.GradScaler(device.type, init_scale=1024, enabled=autocast and half_type(device) == torch.float16)
     history = History(data.name, scored_on="validation" if data.validation else "test")
-    for epoch in range(1, epochs + 1):
-        net.train()
-        start = time.perf_counter()
-        with tqdm(total=len(data.train.labels), desc=f"{data.name} epoch {epoch}", unit=" images", leave=False, disable=quiet or None) as bar:
-            train = _train_epoch(forward, data.train, optimizer, scheduler, scaler, batch_size, augment, autocast, bar)
-        seconds = round(time.perf_counter() - start, 2)
-        test = evaluate(net, data.held_out, autocast=autocast) if data.held_out else Score(math.nan, math.nan)
-        lr = optimizer.param_groups[0]["lr"]
-        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(test.accuracy if scheduler.mode == "max" else test.loss)
-        elif scheduler and not isinstance(scheduler, PER_BATCH):
-            scheduler.step()
-        history.append(Epoch(epoch, *train, *test, lr, seconds))
-        if not quiet:
-            print(epoch_line(data.name, history.last, epochs, history.scored_on), flush=True)
+    state = net, optimizer, scheduler, scaler
+    recipe = checkpoint_file and checkpoint.recipe(net, data, optimizer, scheduler, epochs=epochs, batch_size=batch_size,
+                                                   augment=augment, autocast=autocast)
+    if resume:
+        history += [Epoch(*epoch) for epoch in checkpoint.load(checkpoint_file, recipe, *state)]
+    try:
+        for epoch in range(len(history) + 1, epochs + 1):
+            net.train()
+            start = time.perf_counter()
+            with tqdm(total=len(data.train.labels), desc=f"{data.name} epoch {epoch}", unit=" images", leave=False, disable=quiet or None) as bar:
+                train = _train_epoch(forward, data.train, optimizer, scheduler, scaler, batch_size, augment, autocast, bar)
+            seconds = round(time.perf_counter() - start, 2)
+            test = evaluate(net, data.held_out, autocast=autocast) if data.held_out else Score(math.nan, math.nan)
+            lr = optimizer.param_groups[0]["lr"]
+            if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+                scheduler.step(test.accuracy if scheduler.mode == "max" else test.loss)
+            elif scheduler and not isinstance(scheduler, PER_BATCH):
+                scheduler.step()
+            history.append(Epoch(epoch, *train, *test, lr, seconds))
+            if checkpoint_file:
+                checkpoint.save(checkpoint_file, recipe, history, *state)
+            if not quiet:
+                print(epoch_line(data.name, history.last, epochs, history.scored_on), flush=True)
+    except KeyboardInterrupt:
+        print(f"{data.name}: interrupted after {len(history)} of {epochs} epochs; this is their history")
+    except FloatingPointError as error:
+        raise FloatingPointError(f"epoch {epoch}, {error}") from None
     return history
+
+
+def _check_arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume):
+    """Raise ValueError for what could not end well."""
+    labels, held_out = data.train.labels, data.held_out
+    if len(labels) == 0 or held_out and len(held_out.labels) == 0:
+        raise ValueError(f"an empty split: {len(labels)} training images, {len(held_out.labels) if held_out else 'no'} images to score")
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if not 1 <= batch_size <= len(labels):
+        raise ValueError(f"batch_size must be between 1 and the {len(labels):,} training images, got {batch_size}")
+    ours = {id(parameter) for parameter in net.parameters()}
+    if not all(id(parameter) in ours for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError("the optimizer is of another network")
+    if scheduler and scheduler.optimizer is not optimizer:
+        raise ValueError("the scheduler is of another optimizer")
+    if resume and not checkpoint_file:
+        raise ValueError("resume=True needs a checkpoint_file")
+    outputs, classes = predict(net, data.train.images[:1]).shape[1], labels.max().item() + 1
+    if outputs < classes:
+        raise ValueError(f"the network has {outputs} outputs, the labels go up to {classes - 1}")
 
 
 class Score(NamedTuple):
@@ -284,24 +325,35 @@ class Score(NamedTuple):
 
 
 def _train_epoch(forward, split, optimizer, scheduler, scaler, batch_size, augment, autocast, bar):
-    """Train one epoch and return its running Score, summed on the device: it is waited for once, at the end."""
+    """Train one epoch and return its running Score, kept on the device: it is waited for once, at the end.
+
+    Raises FloatingPointError that names the first batch whose loss is no number.
+    """
     device = split.labels.device
-    loss_sum, hits = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    losses, rates, hits = [], [], torch.zeros((), dtype=torch.int64, device=device)
     for images, labels in _chunks(split, CHUNK * batch_size, augment):
         for x, y in zip(images.split(batch_size), labels.split(batch_size)):
             with half_precision(device, autocast):
                 log_probabilities = forward(x)
             loss = F.nll_loss(log_probabilities, y)
+            losses.append(loss.detach())
+            rates.append(optimizer.param_groups[0]["lr"])
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
             if isinstance(scheduler, PER_BATCH):
                 scheduler.step()
-            loss_sum += loss.detach() * len(y)
             hits += (log_probabilities.argmax(1) == y).sum()
         bar.update(len(labels))
-    return Score(loss_sum.item() / len(split.labels), 100 * hits.item() / len(split.labels))
+    losses = torch.stack(losses).cpu().double()
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
+        first = wrong[0].item()
+        raise FloatingPointError(f"batch {first + 1} of {len(losses)}: the loss is {losses[first]} at a learning rate of {rates[first]:.3g};"
+                                 " a lower one may do")
+    losses[-1] *= len(y) / batch_size   # the last batch may be a smaller one
+    return Score(losses.sum().item() * batch_size / len(split.labels), 100 * hits.item() / len(split.labels))
 
 
 def _graphed(net, images, autocast):

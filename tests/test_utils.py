@@ -266,6 +266,49 @@ def test_best_and_last_are_apart():
     assert history.best.epoch == 2 and history.last.epoch == 4
 
 
+def test_a_loss_that_is_no_number_stops_the_training(net, tiny):
+    batches = []
+
+    class Breaking(torch.nn.Module):
+        def forward(self, x):
+            batches.append(len(x))
+            return net(x) * (float("nan") if self.training and len(batches) > 14 else 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.25)
+    breaking = Breaking()
+    breaking.net = net
+    with pytest.raises(FloatingPointError, match="^epoch 2, batch 3 of 10: the loss is nan at a learning rate of 0.25"):
+        fit(breaking, tiny, optimizer, epochs=3, batch_size=32, quiet=True)   # call 1 is the check, 11 the score of epoch 1
+
+
+def test_a_rate_far_too_high_is_named(net, tiny):
+    with pytest.raises(FloatingPointError, match="the loss is (nan|inf) at a learning rate of 1e.30; a lower one may do"):
+        fit(net, tiny, torch.optim.SGD(net.parameters(), lr=1e30), epochs=3, batch_size=32, quiet=True)
+
+
+def _optimizer(net):
+    return torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda net, data: dict(epochs=0), "epochs must be at least 1, got 0"), (lambda net, data: dict(epochs=-3), "got -3"),
+    (lambda net, data: dict(batch_size=321), "batch_size must be between 1 and the 320 training images, got 321"),
+    (lambda net, data: dict(batch_size=0), "got 0"),
+    (lambda net, data: dict(data=data._replace(train=Split(*(t[:0] for t in data.train)))), "an empty split: 0 training images, 100"),
+    (lambda net, data: dict(data=data._replace(test=Split(*(t[:0] for t in data.test)))), "an empty split: 320 training images, 0"),
+    (lambda net, data: dict(optimizer=_optimizer(torch.nn.Linear(2, 2))), "the optimizer is of another network"),
+    (lambda net, data: dict(scheduler=torch.optim.lr_scheduler.StepLR(_optimizer(net), 1)), "the scheduler is of another optimizer"),
+    (lambda net, data: dict(resume=True), "resume=True needs a checkpoint_file"),
+    (lambda net, data: dict(data=data._replace(train=data.train._replace(labels=data.train.labels + 3))), "10 outputs, the labels go up to 12")])
+def test_arguments_that_do_not_fit_together(net, tiny, change, message, capsys):
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    arguments = {"data": tiny, "optimizer": _optimizer(net), "epochs": 1, "batch_size": 32, **change(net, tiny)}
+    stream = torch.get_rng_state()
+    with pytest.raises(ValueError, match=message):
+        fit(net, **arguments)
+    assert capsys.readouterr().out == "" and torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 # ---------------------------------------------------------------- records
 
 @pytest.fixture
