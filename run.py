@@ -20,9 +20,11 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from filelock import FileLock, Timeout
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -128,15 +130,49 @@ def picture(notebook):
 
 # ---------------------------------------------------------------- writing
 
-def keep(name, notebook, record):
-    """Write the executed `notebook`, its record, and all that follows from them."""
-    everything = {**records(), name: record}
-    everything = {n: everything[n] for n in names() if n in everything}
-    write({
-        RESULTS / f"{name}.json": utils.record_text(record).encode(),
-        RESULTS / f"{name}.png": picture(notebook),
-        **derived(everything, seed_rows(everything), {name: notebook}),
-    })
+@contextmanager
+def alone():
+    """Let no other run.py write between the reading of records and the writing of what follows from them."""
+    RESULTS.mkdir(exist_ok=True)
+    try:
+        with FileLock(RESULTS / ".lock", timeout=60):
+            yield
+    except Timeout:
+        raise RunError("another run.py has been writing for a minute; if there is none, delete results/.lock") from None
+
+
+def keep(name, notebook, record, replace=False):
+    """Write the executed `notebook`, its record, and all that follows from them.
+
+    Raises RunError where the record that is there has more in it, unless it is to be replaced.
+    """
+    with alone():
+        everything = records()
+        less = name in everything and not replace and _less(record, everything[name])
+        if less:
+            raise RunError(f"{less}; --replace keeps the new record nonetheless")
+        everything = {n: {**everything, name: record}[n] for n in names() if n in {*everything, name}}
+        write({
+            RESULTS / f"{name}.json": utils.record_text(record).encode(),
+            RESULTS / f"{name}.png": picture(notebook),
+            **derived(everything, seed_rows(everything), {name: notebook}),
+        })
+
+
+def _less(record, old):
+    """Say what a new record has less of than the old one, or nothing."""
+    if record["dataset"] != old["dataset"]:
+        return f"this run is on {record['dataset']}, the record on {old['dataset']}"
+    if record["seed"] != old["seed"]:
+        return f"this run is of seed {record['seed']}, the record of seed {old['seed']}"
+    new = {run["name"]: run for run in record["runs"]}
+    for run in old["runs"]:
+        if run["name"] not in new:
+            return f"this run has no {run['name']}, the record has one"
+        fewer, epochs = len(new[run["name"]]["epochs"]), len(run["epochs"])
+        if fewer < epochs:
+            return f"{run['name']} was trained for {fewer} epochs, in the record for {epochs}"
+    return ""
 
 
 def derived(all_records, rows, executed=()):
@@ -253,6 +289,8 @@ def main(arguments=None):
     parser.add_argument("--cluster", metavar="ADDRESS",
                         help="with --seeds: let the workers of this Dask cluster train, such as tcp://10.0.0.1:8786; "
                              "needs requirements-cluster.txt")
+    parser.add_argument("--replace", action="store_true",
+                        help="keep the new record though it has fewer epochs or runs than the one that is there")
     parser.add_argument("--text", action="store_true",
                         help="after editing text: renew its numbers, tables, pictures and checksums, and run nothing")
     parser.add_argument("--repo", metavar="OWNER/NAME", help="let all badges and set-up cells point to your fork, and run nothing")
@@ -276,8 +314,9 @@ def main(arguments=None):
             move_repository(options.repo)
             print(f"badges and set-up cells now point to {options.repo}")
         elif options.text:
-            everything = records()
-            write(derived(everything, seed_rows(everything)))
+            with alone():
+                everything = records()
+                write(derived(everything, seed_rows(everything)))
             print("numbers in the text, tables, pictures and results/SHA256SUMS are those of the records and results/seeds.csv")
         elif options.seeds:
             doing = "--seeds"
@@ -287,8 +326,8 @@ def main(arguments=None):
                 return 1
         else:
             for doing in chosen:
-                run_notebook(doing)
-    except (RunError, mnist.DataError, seeds.SeedsError) as error:
+                run_notebook(doing, options.replace)
+    except (RunError, mnist.DataError, utils.RecordError, seeds.SeedsError) as error:
         print(f"{doing}: {error}\n{doing}: failed; nothing of it was written.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -297,7 +336,7 @@ def main(arguments=None):
     return 0
 
 
-def run_notebook(name):
+def run_notebook(name, replace=False):
     """Execute notebook `name` and, on MNIST, keep what it gives."""
     print(f"--- {name}")
     seed_rows(records())   # a file that can't be read should not cost a training
@@ -305,7 +344,7 @@ def run_notebook(name):
     with tempfile.TemporaryDirectory() as folder:
         notebook, record = execute(name, Path(folder))
         if on_mnist:
-            keep(name, notebook, record)
+            keep(name, notebook, record, replace)
             print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's tables.")
         else:
             print(f"{name}: ran on the digits sample; nothing was written.")
@@ -337,8 +376,9 @@ def run_seeds(chosen, wanted, cluster):
             print(f"{name}, seed {seed}: {rows}", file=sys.stderr, flush=True)
             failed.append(f"{name}, seed {seed}")
             continue
-        everything = records()
-        write(derived(everything, seeds.merge(seed_rows(everything), rows)))
+        with alone():
+            everything = records()
+            write(derived(everything, seeds.merge(seed_rows(everything), rows)))
         for row in rows:
             print(f"{row.dataset}, {name}, seed {seed}, {row.run}: best {row.scored_on} accuracy {row.best:.2f} %, last {row.last:.2f} %", flush=True)
     return failed

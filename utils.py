@@ -567,10 +567,45 @@ def write_record(record, path):
 
 
 def read_record(path):
-    """Read a record written by `write_record`; what an older one does not say has the value that it had then."""
-    record = {"sweeps": {}, **json.loads(Path(path).read_text())}
-    record["runs"] = [{"scored_on": "test", "test_accuracy": None, "once": False, **run} for run in record["runs"]]
+    """Read a record written by `write_record`; what an older one does not say has the value that it had then.
+
+    Raises RecordError, which names the line, where the text is cut off or does not agree with itself.
+    """
+    path = Path(path)
+    text = path.read_text()
+    try:
+        record = {"sweeps": {}, **json.loads(text)}
+        record["runs"] = [{"scored_on": "test", "test_accuracy": None, "once": False, **run} for run in record["runs"]]
+        for run in record["runs"]:
+            fault = _fault(run)
+            if fault:
+                line = text[:text.index(f'"name": "{run["name"]}"')].count("\n") + 1
+                raise RecordError(f"{path.name}, line {line}: the run {run['name']} {fault}")
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path.name}, line {error.lineno}: {error.msg}; the file is cut off or was edited") from None
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{path.name}, line 1: this is no record ({type(error).__name__}: {error})") from None
     return record
+
+
+class RecordError(ValueError):
+    """A record's text is cut off, or does not agree with itself."""
+
+
+def _fault(run):
+    """Say what in a recorded run can't be, or nothing."""
+    epochs = run["epochs"]
+    if [e["epoch"] for e in epochs] != list(range(1, len(epochs) + 1)) or not epochs:
+        return "has no whole row of epochs"
+    if not all(math.isfinite(value) for e in epochs for value in e.values()):
+        return "has an epoch with a figure that is no number"
+    if run["best"] != max(epochs, key=lambda e: e["test_accuracy"]):
+        return "has a best epoch that is not the best of its epochs"
+    if run["last"] != epochs[-1]:
+        return "has a last epoch that is not the last of its epochs"
+    if abs(run["seconds"] - sum(e["seconds"] for e in epochs)) > 1:
+        return "has seconds that are not the sum of its epochs'"
+    return ""
 
 
 def load_history(record, name):

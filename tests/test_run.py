@@ -32,7 +32,7 @@ def test_on_the_sample_everything_runs_and_nothing_is_written(tree, no_mnist, ca
 
 def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     before = files(tree)
-    assert run.main([NAME]) == 0
+    assert run.main([NAME, "--replace"]) == 0
     assert capsys.readouterr().out.count("MNIST  epoch ") == 2
     changed = {path.as_posix() for path, content in files(tree).items() if content != before.get(path)}
     assert changed == {"README.md", "results/SHA256SUMS", "results/ladder.png", "results/best_minus_last.png", "results/frontier.png",
@@ -46,6 +46,47 @@ def test_on_mnist_everything_is_written(tree, small_mnist, capsys):
     assert f"<!--= BatchNormNet.best.test_accuracy -->{accuracy:.2f}" in prose
     assert (tree / "results" / f"{NAME}.png").read_bytes() == run.picture(notebook)
     assert run.SUMS.read_text() == run.checksums()
+
+
+def test_a_record_is_not_replaced_by_a_shorter_run(tree, small_mnist, capsys):
+    before = files(tree)
+    assert run.main([NAME]) == 1
+    assert "BatchNormNet was trained for 2 epochs, in the record for 15; --replace keeps" in capsys.readouterr().err
+    assert files(tree) == before
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(dataset="digits sample"), "on digits sample, the record on MNIST"), (dict(seed=1), "of seed 1, the record of seed 0"),
+    (dict(runs=[]), "this run has no BatchNormNet"), ({}, "")])
+def test_what_a_record_may_not_lose(change, message):
+    record = run.records()[NAME]
+    assert message in run._less({**record, **change}, record) and bool(message) == bool(run._less({**record, **change}, record))
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_not_mix(tree, small_mnist):
+    """Each keeps its own record, and all that follows from both is consistent."""
+    other = "3_dropout"
+    path = tree / "notebooks" / f"{other}.ipynb"
+    path.write_text(path.read_text().replace("EPOCHS    = 15", "EPOCHS    = 2"))
+    running = [subprocess.Popen([sys.executable, "run.py", name, "--replace"], cwd=tree, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) for name in (NAME, other)]
+    for process in running:
+        assert process.communicate(timeout=300) and process.returncode == 0
+    everything = run.records()
+    assert [len(everything[name]["runs"][0]["epochs"]) for name in (NAME, other)] == [2, 2]
+    rows = run.valid(run.seed_rows(everything), everything)
+    text = (tree / "README.md").read_text()
+    assert run.SUMS.read_text() == run.checksums() and text == report.readme(text, everything, rows)
+
+
+def test_another_run_that_writes_is_waited_for(tree, monkeypatch, capsys):
+    held = run.FileLock(tree / "results" / ".lock")
+    monkeypatch.setattr(run, "FileLock", lambda path, timeout: held.__class__(path, timeout=0.1))
+    with held:
+        before = files(tree)
+        assert run.main(["--text"]) == 1
+    assert "another run.py has been writing for a minute" in capsys.readouterr().err and files(tree) == before
 
 
 def test_a_failing_cell_leaves_every_file_alone(tree, edit, small_mnist, capsys):
