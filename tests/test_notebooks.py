@@ -143,6 +143,12 @@ def test_record_was_made_by_these_cells(name):
 
 
 @every_notebook
+def test_targets_are_the_recorded_ones(name):
+    source = next(cell.source for cell in code(name) if "keep_record(" in cell.source)
+    assert [float(target) for target in re.findall(r"target=([\d.]+)", source)] == [r["target"] for r in RECORDS[name]["runs"] if r["target"]]
+
+
+@every_notebook
 def test_epochs_in_the_outputs_are_the_recorded_ones(name):
     lines = [line for cell in code(name) for line in printed(cell).splitlines() if "  epoch " in line]
     recorded = [utils.epoch_line("MNIST", utils.Epoch(**e), len(r["epochs"]), r["scored_on"]) for r in RECORDS[name]["runs"] for e in r["epochs"]]
