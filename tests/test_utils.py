@@ -334,11 +334,11 @@ def test_record_round_trips(record, tmp_path):
 
 
 @pytest.mark.parametrize("old, new, message", [
-    ('"last": { "epoch": 2,', '"last": { "epoch": 1,', "line 6: the run DigitNet has a last epoch that is not the last"),
-    ('"test_accuracy": 95.0', '"test_accuracy": 95.1', "line 6: the run DigitNet has a best epoch that is not the best"),
-    ('{ "epoch": 2, "train_loss": 0.5', '{ "epoch": 2, "train_loss": NaN', "line 6: the run DigitNet has"),
-    ('    { "epoch": 1', '    { "epoch": 3', "line 6: the run DigitNet has no whole row of epochs"),
-    ('"seconds": 2,', '"seconds": 20,', "line 6: the run DigitNet has seconds that are not the sum"),
+    ('"last": { "epoch": 2,', '"last": { "epoch": 1,', "line 7: the run DigitNet has a last epoch that is not the last"),
+    ('"test_accuracy": 95.0', '"test_accuracy": 95.1', "line 7: the run DigitNet has a best epoch that is not the best"),
+    ('{ "epoch": 2, "train_loss": 0.5', '{ "epoch": 2, "train_loss": NaN', "line 7: the run DigitNet has"),
+    ('    { "epoch": 1', '    { "epoch": 3', "line 7: the run DigitNet has no whole row of epochs"),
+    ('"seconds": 2,', '"seconds": 20,', "line 7: the run DigitNet has seconds that are not the sum"),
     ('"epochs": [', '"Epochs": [', "line 1: this is no record .KeyError: 'epochs'"),
     ('"target": 94.5', '"target": 94.5 94', r"line \d+: Expecting ',' delimiter; the file is cut off or was edited")])
 def test_a_record_that_does_not_agree_with_itself_is_refused(record, tmp_path, old, new, message):
