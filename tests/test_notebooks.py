@@ -144,8 +144,11 @@ def test_record_was_made_by_these_cells(name):
 
 @every_notebook
 def test_targets_are_the_recorded_ones(name):
+    recorded = [r["target"] for r in RECORDS[name]["runs"] if r["target"]]
     source = next(cell.source for cell in code(name) if "keep_record(" in cell.source)
-    assert [float(target) for target in re.findall(r"target=([\d.]+)", source)] == [r["target"] for r in RECORDS[name]["runs"] if r["target"]]
+    assert [float(target) for target in re.findall(r"target=([\d.]+)", source)] == recorded
+    everywhere = {float(target) for cell in code(name) for target in re.findall(r"target=([\d.]+)", cell.source)}
+    assert everywhere == {*recorded, *(row["target"] for row in RECORDS[name]["sweeps"].values() if row["target"])}
 
 
 @every_notebook
@@ -258,6 +261,7 @@ def test_claims_in_the_notebook_are_the_listed_ones(name):
         if r["claim"]:
             claimed = r["claim"]["train_accuracy"], r["claim"]["test_accuracy"]
             assert claimed == (listed.get((r["name"], "best_train")), listed[r["name"], "best"])
+            assert f'Claim("{r["claim"]["parameters"]}", {claimed[0]}, {claimed[1]}' in re.sub(r"(\.\d)0\b", r"\1", "".join(cell.source for cell in code(name)))
 
 
 def test_reproduction_is_up_to_date():
