@@ -60,7 +60,7 @@ def records():
 def seed_rows(all_records):
     """Return the Rows of results/seeds.csv; those of the records' own seeds are the records'."""
     kept = seeds.read(SEEDS.read_text()) if SEEDS.exists() else []
-    return seeds.merge(kept, [row for record in all_records.values() for row in seeds.from_record(record)])
+    return seeds.merge(kept, [row for record in all_records.values() if not record["sweeps"] for row in seeds.from_record(record)])
 
 
 def valid(rows, all_records):
