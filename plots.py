@@ -95,12 +95,13 @@ def frontier(networks, published):
         error = 100 - np.mean(accuracies)
         axis.errorbar(parameters, error, yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None, fmt="o", color=BLUE, capsize=3,
                       label=f"{number}  {label}: {parameters:,}, {100 - error:.2f} % ({len(accuracies)} seeds)")
-        axis.annotate(str(number), (parameters, error), xytext=(6, 6), textcoords="offset points", color=BLUE)
+        place = (6, 6) if number % 2 else (-14, -14)   # neighbours on either side
+        axis.annotate(str(number), (parameters, error), xytext=place, textcoords="offset points", color=BLUE)
     for letter, (label, parameters, accuracy) in zip("abcdefgh", published):
         axis.plot(parameters, 100 - accuracy, "s", color=ORANGE, label=f"{letter}  {label}: {parameters:,}, {accuracy:.2f} %")
         axis.annotate(letter, (parameters, 100 - accuracy), xytext=(6, 6), textcoords="offset points", color=ORANGE)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
-             title="MNIST: error against size; dots: ours, mean of the last epoch; squares: published, one run each")
+             title="MNIST: error against size; dots: ours, last epoch; squares: published, one run")
     axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])
     axis.set_xticks([1_000, 10_000, 100_000], ["1,000", "10,000", "100,000"])
     axis.yaxis.minorticks_off()
