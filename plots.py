@@ -95,7 +95,7 @@ def frontier(networks, published):
         error = 100 - np.mean(accuracies)
         axis.errorbar(parameters, error, yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None, fmt="o", color=BLUE, capsize=3,
                       label=f"{number}  {label}: {parameters:,}, {100 - error:.2f} % ({len(accuracies)} seeds)")
-        place = (6, 6) if number % 2 else (-14, -14)   # neighbours on either side
+        place = (-14, 6) if number % 2 else (6, -14)   # neighbours on either side
         axis.annotate(str(number), (parameters, error), xytext=place, textcoords="offset points", color=BLUE)
     for letter, (label, parameters, accuracy) in zip("abcdefgh", published):
         axis.plot(parameters, 100 - accuracy, "s", color=ORANGE, label=f"{letter}  {label}: {parameters:,}, {accuracy:.2f} %")
