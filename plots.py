@@ -99,7 +99,7 @@ def frontier(networks, published):
         axis.annotate(str(number), (parameters, error), xytext=place, textcoords="offset points", color=BLUE)
     for letter, (label, parameters, accuracy) in zip("abcdefgh", published):
         axis.plot(parameters, 100 - accuracy, "s", color=ORANGE, label=f"{letter}  {label}: {parameters:,}, {accuracy:.2f} %")
-        axis.annotate(letter, (parameters, 100 - accuracy), xytext=(6, 6), textcoords="offset points", color=ORANGE)
+        axis.annotate(letter, (parameters, 100 - accuracy), xytext=(-14, 6), textcoords="offset points", color=ORANGE)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
              title="MNIST: error against size; dots: ours, last epoch; squares: published, one run")
     axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])
