@@ -81,7 +81,7 @@ def strip(notebook):
 
 
 def path_in_output(notebook):
-    cell_with(notebook, "summary(").outputs[0].text += "/home/somebody/mnist-ladder\n"
+    cell_with(notebook, "summary(").outputs[0].text += "/content/mnist-ladder\n"
 
 
 def warn(notebook):
