@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import urllib.request
 
 import nbformat
 import numpy
@@ -40,6 +41,7 @@ def _hide_mnist(patch, folder):
     patch.setenv("MNIST_ROOT", str(folder))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         patch.setenv(variable, "http://127.0.0.1:9")   # where nobody answers
+    patch.setattr(urllib.request, "_opener", None)     # it remembers the proxies of the first request
 
 
 @pytest.fixture(scope="session")

@@ -124,14 +124,15 @@ WAYS = {
 }
 
 
-def tests_of(tree):
+def run_tests(tree):
     """Run the tests of the committed notebooks in the copy."""
     return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_notebooks.py"],
-                          cwd=tree, capture_output=True, text=True)
+                          cwd=tree, capture_output=True, text=True, timeout=300,
+                          env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"})   # measures no coverage
 
 
 def test_not_falsified(original):
-    done = tests_of(original)
+    done = run_tests(original)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -140,13 +141,13 @@ def test_falsified(original, way):
     falsify, expected = WAYS[way]
     falsify(original)
     run.SUMS.write_text(run.checksums())
-    done = tests_of(original)
+    done = run_tests(original)
     assert done.returncode != 0 and re.search(expected, done.stdout), done.stdout[-3000:]
 
 
 def test_a_change_that_nothing_else_tells_breaks_the_checksums(original):
     in_text(NOTEBOOK, "## Analysis", "## Analysis\\\\n\\\\nAll is well.")(original)
-    done = tests_of(original)
+    done = run_tests(original)
     assert f"not as run.py wrote it: notebooks/{NAME}.ipynb" in done.stdout
 
 

@@ -226,7 +226,8 @@ def test_measured_numbers_in_the_text_name_their_source(name):
 
 @every_notebook
 def test_picture_is_the_notebooks(name):
-    assert (run.RESULTS / f"{name}.png").read_bytes() == run.picture(read(name))
+    same = (run.RESULTS / f"{name}.png").read_bytes() == run.picture(read(name))
+    assert same, f"results/{name}.png is not the last picture of the notebook"   # pytest would take hours to print how they differ
 
 
 def test_checksums():
