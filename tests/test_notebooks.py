@@ -4,7 +4,6 @@ nbval alone passes a stripped notebook, an ignored cell and a misspelt marker; t
 `python run.py NAME` mends what is found here, or the notebook's text must be.
 """
 
-import base64
 import re
 import statistics
 
