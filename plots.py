@@ -79,7 +79,8 @@ def best_minus_last(gains):
     axis.set_yticks(range(len(gains)), gains)
     axis.invert_yaxis()
     axis.set(xlabel="accuracy of the best epoch minus that of the last, points", title="MNIST: what choosing the best epoch adds")
-    axis.legend([dots, mean, band], ["a seed", "mean", "one binomial sd of 10,000 images"], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axis.set_xlim(left=-0.02)   # most dots are at 0
+    figure.legend([dots, mean, band], ["a seed", "mean", "one binomial sd of 10,000 images"], loc="outside lower center", ncols=3, frameon=False)
     axis.grid(axis="x", alpha=0.3)
     return figure
 
@@ -95,11 +96,11 @@ def frontier(networks, published):
         error = 100 - np.mean(accuracies)
         axis.errorbar(parameters, error, yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None, fmt="o", color=BLUE, capsize=3,
                       label=f"{number}  {label}: {parameters:,}, {100 - error:.2f} % ({len(accuracies)} seeds)")
-        place = (-14, 6) if number % 2 else (6, -14)   # neighbours on either side
-        axis.annotate(str(number), (parameters, error), xytext=place, textcoords="offset points", color=BLUE)
+        side, place = ("right", -7) if number % 2 else ("left", 7)   # neighbours on either side
+        axis.annotate(str(number), (parameters, error), xytext=(place, 0), textcoords="offset points", color=BLUE, ha=side, va="center")
     for letter, (label, parameters, accuracy) in zip("abcdefgh", published):
         axis.plot(parameters, 100 - accuracy, "s", color=ORANGE, label=f"{letter}  {label}: {parameters:,}, {accuracy:.2f} %")
-        axis.annotate(letter, (parameters, 100 - accuracy), xytext=(-14, 6), textcoords="offset points", color=ORANGE)
+        axis.annotate(letter, (parameters, 100 - accuracy), xytext=(0, 7), textcoords="offset points", color=ORANGE, ha="center")
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
              title="MNIST: error against size; dots: ours, last epoch; squares: published, one run")
     axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])

@@ -116,6 +116,9 @@ A claim inside the range is *reproduced*; below it, *exceeded*; above it, *not r
 allows for rounding to the percent, and a loss for the two digits it is given with. The range is wide where the seeds are few."""
 
 
+DIGITS = {"last_loss": 3}   # of a mean over seeds, where they are not 2
+
+
 def judge(statement, rows):
     """Return the verdict on a Statement, by RULE: reproduced, exceeded, not reproduced, contradictory in the source, not stated.
 
@@ -142,7 +145,7 @@ def judge(statement, rows):
 
 def _why(statement, rows):
     """Return the statement's reason with its `{columns}` filled in."""
-    return re.sub(r"\{(\w+)\}", lambda m: mean_and_sd(over_seeds(rows, statement.notebook, statement.run, m[1])), statement.why)
+    return re.sub(r"\{(\w+)\}", lambda m: mean_and_sd(over_seeds(rows, statement.notebook, statement.run, m[1]), DIGITS.get(m[1], 2)), statement.why)
 
 
 def accuracy_claims(all_records, rows):
@@ -166,7 +169,7 @@ def reproduction(rows):
     for s in STATEMENTS:
         values = over_seeds(rows, s.notebook, s.run, s.what)
         last = over_seeds(rows, s.notebook, s.run, {"best": "last", "best_train": "last_train"}.get(s.what, s.what))
-        measured = f"{values[0]:,}" if values and s.what == "parameters" else mean_and_sd(values, 3 if s.what == "last_loss" else 2)
+        measured = f"{values[0]:,}" if values and s.what == "parameters" else mean_and_sd(values, DIGITS.get(s.what, 2))
         what = WHAT[s.what].replace("test", "validation") if "validation" in over_seeds(rows, s.notebook, s.run, "scored_on") else WHAT[s.what]
         lines.append(f"| {s.reference} | {s.run} | {what} | {s.claimed} | {measured} | {mean_and_sd(last) if s.what.startswith('best') else '-'} "
                      f"| {len(values)} | {judge(s, rows)} | {_why(s, rows)} |")
