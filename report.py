@@ -67,13 +67,13 @@ def on_the_ladder(run):
 
 def ladder_table(all_records, rows):
     """Write README's results table, of seed 0."""
-    lines = ["| step | change | parameters | best test accuracy | last | claimed | Colab |", "|---|---|--:|--:|--:|--:|---|"]
+    lines = ["| step | change | parameters | best test accuracy | last | claimed best | Colab |", "|---|---|--:|--:|--:|--:|---|"]
     for name, record in all_records.items():
         link, badge = f"[{name}](notebooks/{name}.ipynb)", f"[![Open in Colab]({BADGE})]({colab(name)})"
         for run in record["runs"]:
             if not on_the_ladder(run):
                 continue
-            claim = f"{run['claim']['test_accuracy']:.2f} %" if run["claim"] else "-"
+            claim = next((s.claimed for s in STATEMENTS if (s.run, s.what) == (run["name"], "best")), "-")
             best = f"{run['best']['test_accuracy']:.2f} %" if run["scored_on"] == "test" else "-"
             lines.append(f"| {link} | {run['change']} | {run['parameters']:,} | {best} | {utils.test_accuracy(run):.2f} % | {claim} | {badge} |")
     return "\n".join(lines)
@@ -81,7 +81,7 @@ def ladder_table(all_records, rows):
 
 def sweeps_table(all_records, rows):
     """Write README's table of what a notebook itself trained from several seeds towards a target."""
-    lines = ["| notebook | run | parameters | target | seeds | test accuracy, mean and sd | lowest | seconds of training |",
+    lines = ["| notebook | run | parameters | target | seeds | test accuracy, mean and sd | lowest | seconds of training, median |",
              "|---|---|--:|--:|--:|--:|--:|--:|"]
     for name, record in all_records.items():
         for label, row in record["sweeps"].items():
