@@ -23,7 +23,7 @@ def colab(name):
 
 # ---------------------------------------------------------------- numbers in text
 
-NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)(?!`)(-?[\d.,]*\d)?")   # a source in backticks is an example
+NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)(?!`)(-?[\d.,]*\d|nan)?")   # a source in backticks is an example
 
 
 def with_numbers(text, all_records, rows, name=None):
@@ -32,7 +32,7 @@ def with_numbers(text, all_records, rows, name=None):
     A source is a path into the record of notebook `name`, or into another's after its name and
     a slash: `LightNet.best.test_accuracy`, `LightNet.epochs.-2.lr` (the last but one),
     `2_batch_norm/minutes`, `all/minutes`; or mean, sd, minimum or count of a column over the
-    seeds: `seeds.LightNet.last.mean`. Raises KeyError for a source that is not there.
+    seeds: `seeds.LightNet.last.mean`; the sd of a single seed is nan. Raises KeyError for a source that is not there.
     """
     return NUMBER.sub(lambda m: m[1] + _number(m[2], all_records, rows, name), text)
 
@@ -47,9 +47,10 @@ def _number(source, all_records, rows, name):
     if path.startswith("seeds."):
         _, run, column, figure = path.split(".")
         values = over_seeds(rows, name, run, column)
-        if len(values) < 2:
+        if not values:
             raise KeyError(path)
-        value = {"mean": statistics.fmean, "sd": statistics.stdev, "minimum": min, "count": len}[figure](values)
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        value = {"mean": statistics.fmean(values), "sd": spread, "minimum": min(values), "count": len(values)}[figure]
         return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
     value = all_records[name]
     value = {**value, **{run["name"]: run for run in value["runs"]}}

@@ -212,8 +212,10 @@ def test_reasons_and_text_quote_the_seeds():
     assert report.with_numbers(text, {}, rows, ROW.notebook).split() == [
         "<!--=", "seeds.BatchNormNet.best.mean", "-->92.00", "<!--=", f"{ROW.notebook}/seeds.BatchNormNet.last.sd", "-->0.10",
         "of", "<!--=", "seeds.BatchNormNet.last.count", "-->3"]
+    alone = report.with_numbers(text, {}, rows[:1], ROW.notebook)   # and a number again when there are more
+    assert "-->nan of" in alone and report.with_numbers(alone, {}, rows, ROW.notebook) == report.with_numbers(text, {}, rows, ROW.notebook)
     with pytest.raises(KeyError):
-        report.with_numbers(text, {}, rows[:1], ROW.notebook)
+        report.with_numbers(text, {}, [], ROW.notebook)
 
 
 def test_binomial():
