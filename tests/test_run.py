@@ -148,6 +148,29 @@ def test_no_room_leaves_every_file_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["old"] and (tmp_path / "old").read_text() == "old"
 
 
+def test_what_cannot_be_renamed_is_said(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(run.RunError, match="cannot write: .*folder.*; `git status` shows what was"):
+        run.write({tmp_path / "folder": b"new"})
+
+
+def test_a_notebook_without_curves_has_no_picture():
+    with pytest.raises(run.RunError, match="no cell draws training_curves"):
+        run.picture(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]))
+
+
+def test_a_notebook_that_keeps_no_record_is_named(tree, small_mnist, capsys):
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), tree / "notebooks" / "99_new.ipynb")
+    assert run.main(["99_new"]) == 1
+    assert 'no cell called keep_record("99_new", ...), so there is nothing to keep' in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(run, "run_notebook", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run.main([NAME]) == 130
+    assert capsys.readouterr().err == f"\n{NAME}: interrupted; nothing of it was written.\n"
+
+
 def test_repo_moves_every_address(tree):
     assert run.main(["--repo", "somebody/my-digits"]) == 0
     for path in [tree / "report.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
