@@ -1,7 +1,7 @@
 """The networks, and what can be asked of any network.
 
 In this order: the shared block, the networks of the ladder from the heaviest to the last step,
-those of the other references, the fast ones, then `count_parameters`, `summary`,
+those of the other references, the fast ones, the small and the accurate ones, then `count_parameters`, `summary`,
 `receptive_field` and `check`. Data and training live in `utils.py`, pictures in `plots.py`,
 batch norm and dropout in `layers.py`.
 
@@ -25,9 +25,9 @@ IMAGE = (1, 28, 28)   # channels, height, width
 
 # ---------------------------------------------------------------- networks
 
-def block(inputs, outputs, kernel=3, stride=1, padding=0, norm=False, dropout=0):
-    """Return a convolution without bias, batch norm where asked for, ReLU, and dropout where asked for."""
-    layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.ReLU()]
+def block(inputs, outputs, kernel=3, stride=1, padding=0, norm=False, dropout=0, activation=nn.ReLU):
+    """Return a convolution without bias, batch norm where asked for, the activation, and dropout where asked for."""
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), activation()]
     if norm:
         layers.insert(1, BatchNorm2d(outputs))
     if dropout:
@@ -41,6 +41,15 @@ def norm_last_block(inputs, outputs, kernel=3, padding=0, dropout=0):
     if dropout:
         layers.append(Dropout(dropout))
     return nn.Sequential(*layers)
+
+
+def separable_block(inputs, outputs, padding=0, activation=nn.SiLU):
+    """Return a 3x3 convolution of each channel by itself and a 1x1 one that mixes them, both without bias, batch norm, the activation.
+
+    Howard et al., MobileNets, 2017, without the batch norm between the two.
+    """
+    return nn.Sequential(nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+                         nn.Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs), activation())
 
 
 class DigitNet(nn.Module):
@@ -281,6 +290,77 @@ class WideStridedNet(DigitNet):
             nn.Flatten(),
             nn.Linear(1200, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
             nn.Linear(256, 10),
+        ))
+
+
+class SmallNet(DigitNet):
+    """Separable convolutions in place of full ones."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block(1, 10, norm=True, activation=nn.SiLU),   # 10 x 26 x 26    3
+            separable_block(10, 18),                       # 18 x 24 x 24    5
+            nn.MaxPool2d(2),                               # 18 x 12 x 12    6
+            separable_block(18, 24),                       # 24 x 10 x 10   10
+            separable_block(24, 24),                       # 24 x  8 x  8   14
+            nn.MaxPool2d(2),                               # 24 x  4 x  4   16
+            separable_block(24, 24, padding=1),            # 24 x  4 x  4   24
+            nn.Conv2d(24, 10, 1),                          # 10 x  4 x  4   24
+            nn.AvgPool2d(4),                               # 10 x  1 x  1   36
+        ))
+
+
+class TinyNet(DigitNet):
+    """Six narrow separable blocks and one max-pool."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block(1, 6, norm=True, activation=nn.SiLU),   #  6 x 26 x 26    3
+            separable_block(6, 9),                        #  9 x 24 x 24    5
+            separable_block(9, 9),                        #  9 x 22 x 22    7
+            nn.MaxPool2d(2),                              #  9 x 11 x 11    8
+            separable_block(9, 9),                        #  9 x  9 x  9   12
+            separable_block(9, 9),                        #  9 x  7 x  7   16
+            separable_block(9, 9),                        #  9 x  5 x  5   20
+            separable_block(9, 9),                        #  9 x  3 x  3   24
+            nn.Conv2d(9, 10, 1),                          # 10 x  3 x  3   24
+            nn.AvgPool2d(3),                              # 10 x  1 x  1   28
+        ))
+
+
+class AccurateNet(DigitNet):
+    """Six wider separable blocks, the max-pool after the first."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block(1, 12, norm=True, activation=nn.SiLU),   # 12 x 26 x 26    3
+            separable_block(12, 32),                       # 32 x 24 x 24    5
+            nn.MaxPool2d(2),                               # 32 x 12 x 12    6
+            separable_block(32, 32),                       # 32 x 10 x 10   10
+            separable_block(32, 32),                       # 32 x  8 x  8   14
+            separable_block(32, 32),                       # 32 x  6 x  6   18
+            separable_block(32, 32),                       # 32 x  4 x  4   22
+            separable_block(32, 32),                       # 32 x  2 x  2   26
+            nn.Conv2d(32, 10, 1),                          # 10 x  2 x  2   26
+            nn.AvgPool2d(2),                               # 10 x  1 x  1   28
+        ))
+
+
+class MostAccurateNet(DigitNet):
+    """The same, wider still."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(
+            block(1, 16, norm=True, activation=nn.SiLU),   # 16 x 26 x 26    3
+            separable_block(16, 48),                       # 48 x 24 x 24    5
+            nn.MaxPool2d(2),                               # 48 x 12 x 12    6
+            separable_block(48, 48),                       # 48 x 10 x 10   10
+            separable_block(48, 48),                       # 48 x  8 x  8   14
+            separable_block(48, 48),                       # 48 x  6 x  6   18
+            separable_block(48, 48),                       # 48 x  4 x  4   22
+            separable_block(48, 48),                       # 48 x  2 x  2   26
+            nn.Conv2d(48, 10, 1),                          # 10 x  2 x  2   26
+            nn.AvgPool2d(2),                               # 10 x  1 x  1   28
         ))
 
 

@@ -17,6 +17,7 @@ import re
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -226,14 +227,14 @@ def epoch_line(dataset, e, epochs, scored_on="test"):
             f"  {scored_on} {e.test_loss:.4f} {e.test_accuracy:6.2f} %  lr {e.lr:.2g}  {e.seconds:.1f} s")
 
 
-def one_cycle(net, images, epochs, batch_size=256):
+def one_cycle(net, images, epochs, batch_size=256, lr=0.02, betas=(0.8, 0.95), weight_decay=0.05):
     """Return the optimizer and the scheduler of the fastest runs, for `epochs` of `images` images in batches.
 
     AdamW (betas 0.8 and 0.95, weight decay 0.05) under OneCycleLR, from 0.004 up to 0.02 in the
     first fifth of the batches, then down to nothing (Smith and Topin, Super-convergence, 2018).
     """
-    optimizer = torch.optim.AdamW(net.parameters(), lr=0.02, betas=(0.8, 0.95), weight_decay=0.05, fused=True)
-    return optimizer, lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=epochs * math.ceil(images / batch_size),
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+    return optimizer, lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * math.ceil(images / batch_size),
                                               pct_start=0.201,   # 0.2 of 5 batches would be divided by 1 - 1
                                               div_factor=5, cycle_momentum=False)
 
@@ -430,6 +431,8 @@ class Sweep(NamedTuple):
     """The same training from several seeds, scored once each, at its end.
 
     accuracies: percent, by seed. seconds: of training, by seed. target: in percent, for the mean.
+    wrong: by seed, the places in the test set of the images that are misread; nothing on the validation split.
+    once: made by run.py alone, so it says nothing about this machine.
     """
     network: str
     parameters: int
@@ -438,25 +441,91 @@ class Sweep(NamedTuple):
     accuracies: dict
     seconds: dict
     target: float | None = None
+    wrong: dict = {}
+    once: bool = False
 
 
-def sweep(make, data, seeds, epochs, batch_size=256, augment=None, autocast=True, target=None):
+class Trained(NamedTuple):
+    """What one seed of a sweep gives: accuracy in percent, seconds of training, places of the misread images, weights on the CPU."""
+    accuracy: float
+    seconds: float
+    wrong: list
+    weights: dict
+
+
+def sweep(make, data, seeds, epochs, batch_size=256, augment=None, autocast=True, target=None, **cycle):
     """Train `make()` by the recipe of `one_cycle` once per seed; score it after the last epoch only.
 
     Where `data` has a validation split it is trained without those images and scored on them,
-    else on the test set.
+    else on the test set. `cycle` are arguments of `one_cycle`.
     """
-    accuracies, seconds = {}, {}
-    for seed in seeds:
-        set_seed(seed)
-        net = make().to(data.train.labels.device)
-        optimizer, scheduler = one_cycle(net, len(data.train.labels), epochs, batch_size)
-        history = fit(net, data._replace(validation=None, test=None), optimizer, scheduler, epochs, batch_size, augment,
-                      autocast, graphs=True, quiet=True)
-        accuracies[seed] = round(evaluate(net, data.held_out, autocast=autocast).accuracy, 2)
-        seconds[seed] = round(sum(epoch.seconds for epoch in history), 2)
+    return _sweep(make, data, epochs, target, {seed: _train_seed(make, data, seed, epochs, batch_size, augment, autocast, cycle) for seed in seeds})
+
+
+def _train_seed(make, data, seed, epochs, batch_size, augment, autocast, cycle):
+    """Train `make()` from one seed and score it once; return it as Trained."""
+    set_seed(seed)
+    net = make().to(data.train.labels.device)
+    optimizer, scheduler = one_cycle(net, len(data.train.labels), epochs, batch_size, **cycle)
+    history = fit(net, data._replace(validation=None, test=None), optimizer, scheduler, epochs, batch_size, augment,
+                  autocast, graphs=True, quiet=True)
+    wrong = (predict(net, data.held_out.images, autocast=autocast).argmax(1) != data.held_out.labels).nonzero().flatten().tolist()
+    return Trained(round(100 * (1 - len(wrong) / len(data.held_out.labels)), 2), round(sum(epoch.seconds for epoch in history), 2), wrong,
+                   {name: value.cpu() for name, value in net.state_dict().items()})
+
+
+def _sweep(make, data, epochs, target, trained, once=False):
+    """Return the Sweep of {seed: Trained}."""
+    net = make()
     return Sweep(type(net).__name__, count_parameters(net), epochs, "validation" if data.validation else "test",
-                 accuracies, seconds, target)
+                 {seed: one.accuracy for seed, one in trained.items()}, {seed: one.seconds for seed, one in trained.items()}, target,
+                 {} if data.validation else {seed: one.wrong for seed, one in trained.items()}, once)
+
+
+def sweep_once(name, label, make, data, seeds, epochs, batch_size=64, augment=None, target=None, keep_weights=False, **cycle):
+    """Return the Sweep called `label` in the record of notebook `name`, made once.
+
+    Where there is none of these parameters and epochs, on the digits sample, and when run.py
+    renews the record, it is made as `sweep` makes it, in float32. run.py keeps every finished
+    seed in results/.NAME.unfinished, so that a renewal which is cut off goes on where it was.
+    keep_weights: those of the first seed, for results/LABEL.pt.
+    """
+    print(f"{data.name}: {label}:", end="", flush=True)
+    recorded = (_recorded(name, data) or {"sweeps": {}})["sweeps"].get(label)
+    if recorded and (recorded["parameters"], recorded["epochs"]) == (count_parameters(make()), epochs):
+        swept = _from_record(recorded)
+        print("".join(f" {accuracy:.2f}" for accuracy in swept.accuracies.values()), "%")
+        return swept
+    renewed = "RECORD_DIR" in os.environ and data.name == "MNIST"
+    kept = RESULTS / f".{name}.unfinished"
+    finished = torch.load(kept, weights_only=True) if renewed and kept.exists() else {}
+    trained = {}
+    for seed in seeds:
+        key = str((label, seed, str(make()), len(data.train.labels), epochs, batch_size, augment, sorted(cycle.items())))
+        if key not in finished:
+            finished[key] = tuple(_train_seed(make, data, seed, epochs, batch_size, augment, False, cycle))
+            if renewed:
+                torch.save(finished, kept.with_suffix(".part"))
+                kept.with_suffix(".part").replace(kept)
+        trained[seed] = Trained(*finished[key])
+        print(f" {trained[seed].accuracy:.2f}", end="", flush=True)
+    print(" %")
+    if renewed and keep_weights:
+        torch.save(trained[seeds[0]].weights, Path(os.environ["RECORD_DIR"]) / f"{label}.pt")
+    return _sweep(make, data, epochs, target, trained, once=True)
+
+
+def _from_record(row):
+    """Return a recorded sweep as a Sweep; JSON's keys are text, seeds are numbers."""
+    by_seed = {field: {int(seed): value for seed, value in row[field].items()} for field in ("accuracies", "seconds", "wrong")}
+    return Sweep(**{field: row[field] for field in Sweep._fields if field not in by_seed}, **by_seed)
+
+
+def _recorded(name, data):
+    """Return the record of notebook `name`, or None where what is made once has to be made: there is none, it is renewed, or no MNIST."""
+    path = RESULTS / f"{name}.json"
+    renewed = "RECORD_DIR" in os.environ and "SEED" not in os.environ
+    return None if renewed or data.name != "MNIST" or not path.exists() else read_record(path)
 
 
 def once(name, label, data, train):
@@ -465,11 +534,10 @@ def once(name, label, data, train):
     Where there is none, on the digits sample, and when run.py renews the record, `train()` makes
     it. Otherwise it is of the record's seed, whatever the notebook's own.
     """
-    path = RESULTS / f"{name}.json"
-    renewed = "RECORD_DIR" in os.environ and "SEED" not in os.environ
-    if renewed or data.name != "MNIST" or not path.exists() or label not in [run["name"] for run in read_record(path)["runs"]]:
+    recorded = _recorded(name, data)
+    if recorded is None or label not in [run["name"] for run in recorded["runs"]]:
         return train()
-    history = load_history(name, label)
+    history = load_history(recorded, label)
     for e in history:
         print(epoch_line(history.dataset, e, len(history), history.scored_on))
     return history
@@ -575,6 +643,7 @@ def read_record(path):
     text = path.read_text()
     try:
         record = {"sweeps": {}, **json.loads(text)}
+        record["sweeps"] = {label: {"wrong": {}, "once": False, **row} for label, row in record["sweeps"].items()}
         record["runs"] = [{"scored_on": "test", "test_accuracy": None, "once": False, **run} for run in record["runs"]]
         for run in record["runs"]:
             fault = _fault(run)
@@ -652,6 +721,17 @@ def sweep_table(record):
     return "\n".join(lines)
 
 
+def often_misread(swept):
+    """Return {place in the test set: by how many seeds} of the images that at least half of a recorded sweep's seeds misread, most first."""
+    counts = Counter(place for places in swept["wrong"].values() for place in places)
+    return {place: count for place, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if 2 * count >= len(swept["wrong"])}
+
+
+def binomial(accuracy, images=10_000):
+    """Return the standard deviation, in points, with which a network of `accuracy` percent scores on `images` images."""
+    return 100 * math.sqrt(accuracy / 100 * (1 - accuracy / 100) / images)
+
+
 def is_step(run):
     """Tell whether a recorded run is the step itself, not one to compare with."""
     return run["name"] == run["network"]
@@ -708,6 +788,12 @@ def verdict(record, data, runs, tolerance, sweeps=None):
             print(f"MNIST, {run.name}: target {run.target:g} {recorded}, as recorded")
     for name, fresh in (sweeps or {}).items():
         old = record["sweeps"][name]
+        if fresh.once:
+            told = f", mean of {len(old['accuracies'])} seeds {old['mean']:.3f}"
+            if fresh.target:
+                told += f", target {fresh.target:g} {'met' if old['mean'] >= fresh.target else 'missed'}"
+            print(f"MNIST, {name}: from the record, not trained again{told}")
+            continue
         for what in ("network", "parameters", "epochs", "scored_on", "target"):
             assert getattr(fresh, what) == old[what], f"{name}: {what} {getattr(fresh, what)}, by the record {old[what]}"
         recorded = {int(seed): accuracy for seed, accuracy in old["accuracies"].items()}   # JSON's keys are text

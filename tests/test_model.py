@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import nn
 
 import model
-from model import (Baseline, BatchNormNet, DropoutEverywhereNet, DropoutNet, FullyConnectedNet, GapNet, LightNet, OneCycleNet,
-                   PooledHeadNet, RotationNet, SchedulerNet, StridedNet, WideStridedNet, check, count_parameters,
-                   receptive_field, summary)
+from model import (AccurateNet, Baseline, BatchNormNet, DropoutEverywhereNet, DropoutNet, FullyConnectedNet, GapNet, LightNet,
+                   MostAccurateNet, OneCycleNet, PooledHeadNet, RotationNet, SchedulerNet, SmallNet, StridedNet, TinyNet, WideStridedNet,
+                   check, count_parameters, receptive_field, separable_block, summary)
 
 COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936, SchedulerNet: 5_920,
           OneCycleNet: 8_440, RotationNet: 8_932, DropoutEverywhereNet: 19_452, FullyConnectedNet: 11_874, PooledHeadNet: 9_074,
-          StridedNet: 160_794, WideStridedNet: 317_898}
+          StridedNet: 160_794, WideStridedNet: 317_898, SmallNet: 2_988, TinyNet: 1_192, AccurateNet: 7_898, MostAccurateNet: 15_834}
 OUTPUTS = {Baseline: 10, LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12,
-           **dict.fromkeys((OneCycleNet, RotationNet, DropoutEverywhereNet, FullyConnectedNet, PooledHeadNet, StridedNet, WideStridedNet), 10)}
+           **dict.fromkeys((OneCycleNet, RotationNet, DropoutEverywhereNet, FullyConnectedNet, PooledHeadNet, StridedNet, WideStridedNet,
+                           SmallNet, TinyNet, AccurateNet, MostAccurateNet), 10)}
 every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
 
 
@@ -83,6 +84,23 @@ def read_table(text):
     return [(layer, f"{channels}, {side}, {side}", count) for layer, channels, side, count in map(str.split, text.strip().splitlines())]
 
 
+def separated(convolution, *blocks):
+    """Write out a first `channels side` and a layer a block: `channels side` of a separable one, or rows as they are."""
+    rows, (before, side) = [], map(int, convolution.split())
+    rows += [("Conv2d", f"{before}, {side}, {side}", str(9 * before)), ("BatchNorm2d", f"{before}, {side}, {side}", str(2 * before)),
+             ("SiLU", f"{before}, {side}, {side}", "0")]
+    for one in blocks:
+        if one.startswith("pool"):
+            rows.append(("MaxPool2d", f"{before}, {one[5:]}, {one[5:]}", "0"))
+            continue
+        after, side = map(int, one.split())
+        rows.append(("Conv2d", f"{before}, {side}, {side}", f"{9 * before}"))
+        rows += [(layer, f"{after}, {side}, {side}", f"{count:,}")
+                 for layer, count in (("Conv2d", before * after), ("BatchNorm2d", 2 * after), ("SiLU", 0))]
+        before = after
+    return rows + [("Conv2d", f"10, {side}, {side}", str(10 * before + 10)), ("AvgPool2d", "10, 1, 1", "0")]
+
+
 GAP = [("AvgPool2d", "12, 1, 1", "0")]
 NORMED = after(LIGHT, "BatchNorm2d", "ReLU")
 TABLES = {
@@ -127,6 +145,10 @@ TABLES = {
         Conv2d 32 11 4,608\n ReLU 32 11 0\n BatchNorm2d 32 11 64\n Dropout 32 11 0
         Conv2d 32 9 9,216\n ReLU 32 9 0\n BatchNorm2d 32 9 64\n Dropout 32 9 0
         Conv2d 10 7 2,880\n ReLU 10 7 0\n BatchNorm2d 10 7 20\n Dropout 10 7 0\n AvgPool2d 10 1 0"""),
+    SmallNet: separated("10 26", "18 24", "pool 12", "24 10", "24 8", "pool 4", "24 4"),
+    TinyNet: separated("6 26", "9 24", "9 22", "pool 11", "9 9", "9 7", "9 5", "9 3"),
+    AccurateNet: separated("12 26", "32 24", "pool 12", "32 10", "32 8", "32 6", "32 4", "32 2"),
+    MostAccurateNet: separated("16 26", "48 24", "pool 12", "48 10", "48 8", "48 6", "48 4", "48 2"),
 }
 
 
@@ -214,13 +236,20 @@ def test_comments_beside_the_layers(network):
     """The shapes and receptive fields in model.py's comments are the computed ones."""
     source = Path(model.__file__).read_text().split(f"class {network.__name__}(")[1].split("\nclass ")[0].split("\n# Ref")[0]
     commented = [tuple(map(int, found)) for found in re.findall(r"# +(\d+) x +(\d+) x +\d+ +(\d+)$", source, re.M)]
-    rows = receptive_field(network())
-    x, shapes = torch.zeros(1, 1, 28, 28), []
+    rows, x, computed = iter(receptive_field(network())), torch.zeros(1, 1, 28, 28), []
     for layer in network().eval().layers:
         x = layer(x)
-        if isinstance(layer, (nn.Sequential, nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
-            shapes.append(x.shape)
-    assert commented == [(shape[1], shape[2], row.receptive_field) for shape, row in zip(shapes, rows)]
+        kernels = [part for part in layer.modules() if isinstance(part, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d))]
+        if kernels:
+            *_, row = [next(rows) for _ in kernels]   # a block's field is that of its last convolution
+            computed.append((x.shape[1], x.shape[2], row.receptive_field))
+    assert commented == computed
+
+
+def test_a_separable_block_mixes_channels_only_in_its_1x1_convolution():
+    depthwise, pointwise, *rest = separable_block(6, 9, padding=1)
+    assert (depthwise.groups, depthwise.padding, pointwise.kernel_size) == (6, (1, 1), (1, 1))
+    assert [type(layer).__name__ for layer in rest] == ["BatchNorm2d", "SiLU"] and count_parameters(separable_block(6, 9)) == 9 * 6 + 6 * 9 + 2 * 9
 
 
 @pytest.mark.parametrize("network, norms, rates, head", [
@@ -228,11 +257,12 @@ def test_comments_beside_the_layers(network):
     (DropoutNet, 7, (0.25,), "none"), (GapNet, 7, (0.25,), "global average pooling"),
     (SchedulerNet, 6, (0.1,), "global average pooling"), (OneCycleNet, 5, (0.1,), "global average pooling"),
     (RotationNet, 8, (0.05,) * 8, "global average pooling"), (DropoutEverywhereNet, 7, (0.05,) * 7, "global average pooling"),
-    (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"), (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected")])
+    (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"), (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected"),
+    (SmallNet, 5, (), "global average pooling"), (TinyNet, 7, (), "global average pooling")])
 def test_check(network, norms, rates, head):
     answers = check(network(), max_parameters=5_935)
     assert answers == (COUNTS[network], 5_935, norms, rates, head)
-    assert answers.within_limit == (network in (LightNet, SchedulerNet))
+    assert answers.within_limit == (network in (LightNet, SchedulerNet, SmallNet, TinyNet))
     assert head in repr(answers) and f"{COUNTS[network]:,}" in repr(answers)
 
 

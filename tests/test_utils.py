@@ -477,10 +477,10 @@ def _small():
 
 
 def test_sweep_scores_every_seed_once_at_its_end(tiny, monkeypatch, capsys):
-    scored = []
-    monkeypatch.setattr(utils, "evaluate", lambda net, split, **kwargs: scored.append(split) or utils.Score(1.0, 50.0))
+    scored, predict = [], utils.predict
+    monkeypatch.setattr(utils, "predict", lambda net, images, **kwargs: scored.append(images) or predict(net, images, **kwargs))
     swept = utils.sweep(_small, tiny, [3, 5], epochs=2, batch_size=32)
-    assert len(scored) == 2 and all(split is tiny.test for split in scored)
+    assert [images is tiny.test.images for images in scored if len(images) > 1] == [True, True]   # fit checks the outputs with one image
     assert (swept.network, swept.parameters, swept.epochs, swept.scored_on) == ("DigitNet", 7850, 2, "test")
     assert list(swept.accuracies) == list(swept.seconds) == [3, 5] and capsys.readouterr().out == ""
 
@@ -518,7 +518,7 @@ def test_a_recorded_sweep(swept_record, swept, tmp_path):
     accuracies = list(swept.accuracies.values())
     assert (row["mean"], row["minimum"]) == (pytest.approx(sum(accuracies) / 3), min(accuracies))
     assert row["sd"] == pytest.approx(torch.tensor(accuracies).std().item(), rel=1e-4)
-    assert sum('"0":' in line for line in (tmp_path / "9_test.json").read_text().splitlines()) == 2   # a line each
+    assert sum('"0":' in line for line in (tmp_path / "9_test.json").read_text().splitlines()) == 3   # a line each
     header, line = utils.sweep_table(swept_record).splitlines()
     assert header.startswith("MNIST") and f"{row['mean']:.3f}" in line and "7,850" in line
 
@@ -536,3 +536,82 @@ def test_verdict_of_a_sweep(swept_record, run, swept, tiny, capsys):
 def test_verdict_catches_another_sweep(swept_record, run, swept, tiny, change, message):
     with pytest.raises(AssertionError, match=message):
         verdict(swept_record, tiny._replace(name="MNIST"), [run], 0.1, {"small": swept._replace(**change)})
+
+
+# ---------------------------------------------------------------- sweeps made once
+
+def _bar(data, **changed):
+    settings = dict(seeds=[0, 1], epochs=1, batch_size=32, target=20.0, keep_weights=True, lr=0.01) | changed
+    return utils.sweep_once("9_test", "small", _small, data, **settings)
+
+
+@pytest.fixture
+def renewing(tiny, monkeypatch, tmp_path):
+    """run.py at work on a record, on what is taken for MNIST."""
+    monkeypatch.setattr(utils, "RESULTS", tmp_path)
+    monkeypatch.setenv("RECORD_DIR", str(tmp_path))
+    return tiny._replace(name="MNIST")
+
+
+def test_sweep_once_is_a_sweep(renewing, capsys):
+    made = _bar(renewing)
+    same = utils.sweep(_small, renewing, [0, 1], 1, 32, autocast=False, lr=0.01)
+    assert (made.accuracies, made.wrong) == (same.accuracies, same.wrong) and made.once and not same.once
+    assert capsys.readouterr().out == f"MNIST: small: {made.accuracies[0]:.2f} {made.accuracies[1]:.2f} %\n"
+
+
+def test_the_misread_images_are_those_that_make_the_accuracy(renewing):
+    made = _bar(renewing)
+    assert all(made.accuracies[seed] == pytest.approx(100 - len(places)) for seed, places in made.wrong.items())   # of 100 images
+    apart = renewing._replace(validation=renewing.test)
+    assert _bar(apart).wrong == {} and _bar(apart).scored_on == "validation"
+
+
+def test_a_renewal_that_is_cut_off_goes_on_where_it_was(renewing, monkeypatch, tmp_path):
+    trained = []
+    train_seed = utils._train_seed
+    monkeypatch.setattr(utils, "_train_seed", lambda make, data, seed, *rest: trained.append(seed) or train_seed(make, data, seed, *rest))
+    first = _bar(renewing, seeds=[0])
+    again = _bar(renewing, seeds=[0, 1])
+    assert trained == [0, 1] and again.accuracies[0] == first.accuracies[0] and again.seconds[0] == first.seconds[0]
+    _bar(renewing, seeds=[0], lr=0.02), _bar(renewing, seeds=[0], epochs=2)
+    assert trained == [0, 1, 0, 0]   # another recipe is another training
+    assert (tmp_path / ".9_test.unfinished").exists()
+
+
+def test_the_kept_weights_are_the_first_seeds(renewing, tmp_path):
+    made = _bar(renewing)
+    net = _small()
+    net.load_state_dict(torch.load(tmp_path / "small.pt", weights_only=True))
+    assert (utils.predict(net, renewing.test.images).argmax(1) != renewing.test.labels).nonzero().flatten().tolist() == made.wrong[0]
+
+
+def test_a_recorded_sweep_is_not_made_again(renewing, run, monkeypatch, tmp_path, capsys):
+    made = _bar(renewing)
+    keep_record("9_test", renewing, 0, [run], {"small": made})
+    monkeypatch.delenv("RECORD_DIR")
+    monkeypatch.setattr(utils, "_train_seed", None)
+    capsys.readouterr()
+    assert _bar(renewing, seeds=[7]) == made
+    with pytest.raises(TypeError, match="not callable"):   # more epochs are another training
+        _bar(renewing, seeds=[7], epochs=2)
+    capsys.readouterr()
+    verdict(read_record(tmp_path / "9_test.json"), renewing, [run], 0.1, {"small": made})
+    printed = capsys.readouterr().out
+    assert "small: from the record, not trained again, mean of 2 seeds" in printed and "target 20 met" in printed
+
+
+def test_on_the_sample_it_is_made_and_nothing_is_kept(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(utils, "RESULTS", tmp_path)
+    assert list(_bar(tiny, seeds=[3]).accuracies) == [3] and not list(tmp_path.iterdir())
+
+
+def test_one_cycle_takes_another_rate(net):
+    optimizer, scheduler = utils.one_cycle(net, 320, 2, 32, lr=0.05, betas=(0.9, 0.99), weight_decay=0.01)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01) and optimizer.defaults["weight_decay"] == 0.01
+    assert optimizer.defaults["betas"] == (0.9, 0.99)
+
+
+def test_often_misread():
+    swept = {"wrong": {"0": [3, 5], "1": [5, 9], "2": [5, 9], "3": [7]}}
+    assert list(utils.often_misread(swept).items()) == [(5, 3), (9, 2)]
