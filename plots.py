@@ -1,4 +1,4 @@
-"""Pictures: training curves, augmented digits, confusion matrix, mistakes; the ladder, best against last epoch, the frontier.
+"""Pictures: training curves, augmented digits, confusion matrix, mistakes; the ladder, best against last epoch, the frontier, the spread over seeds.
 
 Each function draws one matplotlib figure of fixed size and returns it; end a notebook cell
 with `plt.show()`. Every title names the data set. Colours are Okabe and Ito's, which
@@ -13,7 +13,8 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from utils import CLASSES, MEAN, STD, predict
+from references import DOUBTFUL
+from utils import CLASSES, MEAN, STD, binomial, often_misread, predict
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 STYLES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
@@ -111,6 +112,27 @@ def frontier(networks, published):
     return figure
 
 
+def spread(sweeps):
+    """Draw the seeds of sweeps, {label: a record's sweep with a target}, a row each, beside the binomial noise of 10,000 images.
+
+    The band is one standard deviation, to either side of the mean, with which a network of that accuracy scores on 10,000 images.
+    """
+    figure, axis = plt.subplots(figsize=(10, 1.1 * len(sweeps) + 1.9), layout="constrained")
+    for place, row in enumerate(sweeps.values()):
+        noise = binomial(row["mean"])
+        band = axis.barh(place, 2 * noise, left=row["mean"] - noise, height=0.7, color=GREY, alpha=0.25)
+        offsets = np.linspace(-0.2, 0.2, len(row["accuracies"]))   # seeds of the same accuracy stay apart
+        dots, = axis.plot(list(row["accuracies"].values()), place + offsets, "o", color=BLUE, alpha=0.7)
+        mean, = axis.plot([row["mean"]] * 2, [place - 0.4, place + 0.4], color=ORANGE, linewidth=3)
+        target, = axis.plot([row["target"]] * 2, [place - 0.4, place + 0.4], color="black", linestyle=":", linewidth=2)
+    axis.set_yticks(range(len(sweeps)), [f"{label}\n{row['parameters']:,} parameters" for label, row in sweeps.items()])
+    axis.invert_yaxis()
+    axis.set(xlabel="test accuracy, %", title="MNIST: every seed, scored once, at its last epoch")
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend([dots, mean, target, band], ["a seed", "mean", "bar", "binomial sd of 10,000 images"], loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
 def _sheet(images, titles, rows, columns, heading):
     """Draw normalised images (N, 1, 28, 28) in `rows` of `columns`, a title over each; places left over stay empty."""
     figure, axes = plt.subplots(rows, columns, figsize=(10, 10 / columns * rows * 1.22 + 0.5), layout="constrained")
@@ -151,3 +173,15 @@ def mistakes(net, data):
     wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)][:16]
     titles = [f"{data.test.labels[i]}, not {predicted[i]} ({100 * confidence[i]:.0f} %)" for i in wrong]
     return _sheet(data.test.images[wrong], titles, 4, 4, f"{data.name}: the most confident mistakes of {type(net).__name__}")
+
+
+def misread_sheet(data, swept, columns=10):
+    """Show the test images that at least half of a recorded sweep's seeds misread, the most often misread first.
+
+    Over each its label and by how many of the seeds it is misread; a star marks a label that is known to be doubtful.
+    """
+    often = often_misread(swept)
+    seeds = len(swept["wrong"])
+    titles = [f"{data.test.labels[i]}{'*' if i in DOUBTFUL else ''} ({count}/{seeds})" for i, count in often.items()]
+    return _sheet(data.test.images[list(often)], titles, max(1, -(-len(often) // columns)), columns,
+                  f"{data.name}: {len(often)} images that at least half of {seeds} seeds misread; *: doubtful label")

@@ -1,4 +1,4 @@
-"""What others report: every claim of the five reference write-ups, and the best published networks."""
+"""What others report: every claim of the five reference write-ups, the doubtful labels, and the best published networks."""
 
 from typing import NamedTuple
 
@@ -70,6 +70,10 @@ STATEMENTS = [Statement(*row) for row in [
     ("E", "9_fully_connected", "FullyConnectedNet", "best_train", 98.0, "its own recipe; how often an image is cropped is ours", "about"),
     ("E", "9_fully_connected", "FullyConnectedNet", "best", 99.0, "its own recipe; how often an image is cropped is ours", "about"),
 ]]
+
+# Places in MNIST's test set of the images whose label at most two of five readers confirmed
+# (Northcutt et al., Pervasive label errors in test sets, 2021; mturk/mnist_mturk.json of cleanlab/label-errors)
+DOUBTFUL = frozenset({947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729})
 
 # (who, parameters, test accuracy in percent): one run each; all but the last chose on the test set
 PUBLISHED = [

@@ -10,7 +10,7 @@ import statistics
 from scipy import stats
 
 import utils
-from references import STATEMENTS, WHAT
+from references import DOUBTFUL, STATEMENTS, WHAT
 
 REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; `run.py --repo` rewrites it everywhere
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -31,7 +31,9 @@ def with_numbers(text, all_records, rows, name=None):
 
     A source is a path into the record of notebook `name`, or into another's after its name and
     a slash: `LightNet.best.test_accuracy`, `LightNet.epochs.-2.lr` (the last but one),
-    `2_batch_norm/minutes`, `all/minutes`; or mean, sd, minimum or count of a column over the
+    `2_batch_norm/minutes`, `all/minutes`, `sweeps.SmallNet.mean`; how many images half of a
+    sweep's seeds misread, and how many of these labels are in doubt: `sweeps.SmallNet.often`,
+    `sweeps.SmallNet.doubtful`; or mean, sd, minimum or count of a column over the
     seeds: `seeds.LightNet.last.mean`; the sd of a single seed is nan. Raises KeyError for a source that is not there.
     """
     return NUMBER.sub(lambda m: m[1] + _number(m[2], all_records, rows, name), text)
@@ -42,7 +44,7 @@ def _number(source, all_records, rows, name):
     if path == "minutes":   # what a re-run trains: one seed, and no run that is made once
         chosen = all_records.values() if name == "all" else [all_records[name]]
         seconds = sum(run["seconds"] for record in chosen for run in record["runs"] if not run["once"])
-        seconds += sum(row["seconds"]["0"] for record in chosen for row in record["sweeps"].values())
+        seconds += sum(row["seconds"]["0"] for record in chosen for row in record["sweeps"].values() if not row["once"])
         return f"{seconds / 60:.0f}"
     if path.startswith("seeds."):
         _, run, column, figure = path.split(".")
@@ -54,6 +56,9 @@ def _number(source, all_records, rows, name):
         return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
     value = all_records[name]
     value = {**value, **{run["name"]: run for run in value["runs"]}}
+    if path.startswith("sweeps.") and path.endswith((".often", ".doubtful")):
+        often = utils.often_misread(value["sweeps"][path.split(".")[1]])
+        return str(len(often) if path.endswith("often") else len(often.keys() & DOUBTFUL))
     for key in path.split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
@@ -81,14 +86,28 @@ def ladder_table(all_records, rows):
 
 
 def sweeps_table(all_records, rows):
-    """Write README's table of what a notebook itself trained from several seeds towards a target."""
+    """Write README's table of what a notebook trains from several seeds towards a target, as fast as it can."""
     lines = ["| notebook | run | parameters | target | seeds | test accuracy, mean and sd | lowest | seconds of training, median |",
              "|---|---|--:|--:|--:|--:|--:|--:|"]
     for name, record in all_records.items():
         for label, row in record["sweeps"].items():
-            if row["target"]:
+            if row["target"] and not row["once"]:
                 lines.append(f"| [{name}](notebooks/{name}.ipynb) | {label} | {row['parameters']:,} | {row['target']:.2f} % | {len(row['accuracies'])} "
                              f"| {row['mean']:.3f} +- {row['sd']:.3f} % | {row['minimum']:.2f} % | {row['median_seconds']:.1f} |")
+    return "\n".join(lines)
+
+
+def records_table(all_records, rows):
+    """Write README's table of the small and the accurate networks: made once, over seeds, towards a bar."""
+    lines = ["| notebook | network | parameters | epochs | bar | seeds | test accuracy, mean and sd | lowest | misread by half of the seeds | of these, labels in doubt | repeat it with |",
+             "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"]
+    for name, record in all_records.items():
+        for label, row in record["sweeps"].items():
+            if row["target"] and row["once"]:
+                often = utils.often_misread(row)
+                lines.append(f"| [{name}](notebooks/{name}.ipynb) | {label} | {row['parameters']:,} | {row['epochs']} | {row['target']:.2f} % "
+                             f"| {len(row['accuracies'])} | {row['mean']:.3f} +- {row['sd']:.3f} % | {row['minimum']:.2f} % "
+                             f"| {len(often)} | {len(often.keys() & DOUBTFUL)} | `python run.py {name}` |")
     return "\n".join(lines)
 
 
@@ -104,11 +123,6 @@ def mean_and_sd(values, digits=2):
     if not values:
         return "-"
     return f"{statistics.fmean(values):.{digits}f}" + (f" +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
-
-
-def binomial(accuracy, images=10_000):
-    """Return the standard deviation, in points, with which a network of `accuracy` percent scores on `images` images."""
-    return 100 * math.sqrt(accuracy / 100 * (1 - accuracy / 100) / images)
 
 
 RULE = """A claim is one run, so it is held against the range in which one more run of ours would lie with 95 % confidence:
@@ -179,7 +193,7 @@ def reproduction(rows):
 
 # ---------------------------------------------------------------- README
 
-TABLES = {"results": ladder_table, "claims": accuracy_claims, "seeds": sweeps_table}
+TABLES = {"results": ladder_table, "claims": accuracy_claims, "seeds": sweeps_table, "records": records_table}
 
 
 def readme(text, all_records, rows):

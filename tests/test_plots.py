@@ -85,3 +85,27 @@ def test_mistakes_of_a_perfect_network(sample):
         def forward(self, x):
             return torch.nn.functional.one_hot(sample.test.labels, 10).float().log()[:len(x)]
     assert any("Perfect" in t for t in texts(plots.mistakes(Perfect(), sample)))
+
+
+def row(**changed):
+    return {"accuracies": {"0": 99.0, "1": 99.2}, "mean": 99.1, "target": 99.0, "parameters": 1192, "wrong": {"0": [2, 3], "1": [3]}} | changed
+
+
+def test_spread():
+    figure = plots.spread({"A": row(), "B": row(mean=99.4, accuracies={"0": 99.4})})
+    axis = figure.axes[0]
+    assert {"A\n1,192 parameters", "a seed", "mean", "bar", "binomial sd of 10,000 images"} <= set(texts(figure))
+    assert [2 * band for band in (0.0944, 0.0772)] == pytest.approx([bar.get_width() for bar in axis.patches], abs=1e-3)
+    assert list(axis.lines[0].get_xdata()) == [99.0, 99.2]
+
+
+def test_misread_sheet_marks_doubtful_labels(sample, monkeypatch):
+    monkeypatch.setattr(plots, "DOUBTFUL", {3})
+    figure = plots.misread_sheet(sample, row())
+    labels = sample.test.labels
+    assert f"{labels[3]}* (2/2)" in texts(figure) and f"{labels[2]} (1/2)" in texts(figure)
+    assert "digits sample: 2 images that at least half of 2 seeds misread; *: doubtful label" in texts(figure)
+
+
+def test_misread_sheet_of_nothing(sample):
+    assert "digits sample: 0 images" in texts(plots.misread_sheet(sample, row(wrong={"0": [], "1": []})))[-1]

@@ -14,6 +14,7 @@ import pytest
 import report
 import run
 import seeds
+import utils
 from references import Statement
 
 NAME = "2_batch_norm"   # the quickest notebook
@@ -219,4 +220,4 @@ def test_reasons_and_text_quote_the_seeds():
 
 
 def test_binomial():
-    assert report.binomial(99.4) == pytest.approx(0.0772, abs=1e-4)
+    assert utils.binomial(99.4) == pytest.approx(0.0772, abs=1e-4)
