@@ -1,8 +1,8 @@
 """Run notebooks top to bottom and keep what they give.
 
 For each notebook this writes the notebook with its outputs and the numbers in its text, the
-record results/NAME.json and the picture results/NAME.png; then all that follows from the
-records: README's tables, the tables and pictures in results/, its checksums. Nothing else
+record results/NAME.json, the picture results/NAME.png and the weights that it keeps; then all
+that follows from the records: README's tables, the tables and pictures in results/, its checksums. Nothing else
 writes any of these. All or nothing: a run that fails, or one on the digits sample, leaves every
 file as it was. With --seeds the notebook's outputs and record stay as they are, and
 results/seeds.csv gets a line for every training, on the digits sample too.
@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+import classify
 import mnist
 import model
 import report
@@ -81,7 +82,7 @@ class LiveClient(NotebookClient):
 
 
 def execute(name, folder, seed=None):
-    """Execute notebook `name`, with its own seed or with `seed`; return it and the record it kept in `folder`.
+    """Execute notebook `name`, with its own seed or with `seed`; return it and the record it kept in `folder`, beside weights if it keeps any.
 
     Raises RunError that names the cell which failed.
     """
@@ -141,8 +142,8 @@ def alone():
         raise RunError("another run.py has been writing for a minute; if there is none, delete results/.lock") from None
 
 
-def keep(name, notebook, record, replace=False):
-    """Write the executed `notebook`, its record, and all that follows from them.
+def keep(name, notebook, record, weights=(), replace=False):
+    """Write the executed `notebook`, its record, the `weights` it kept (files), and all that follows from them.
 
     Raises RunError where the record that is there has more in it, unless it is to be replaced.
     """
@@ -155,8 +156,10 @@ def keep(name, notebook, record, replace=False):
         write({
             RESULTS / f"{name}.json": utils.record_text(record).encode(),
             RESULTS / f"{name}.png": picture(notebook),
+            **{RESULTS / path.name: path.read_bytes() for path in weights},
             **derived(everything, seed_rows(everything), {name: notebook}),
         })
+        (RESULTS / f".{name}.unfinished").unlink(missing_ok=True)   # what sweep_once kept, in case the run was cut off
 
 
 def _less(record, old):
@@ -172,6 +175,10 @@ def _less(record, old):
         fewer, epochs = len(new[run["name"]]["epochs"]), len(run["epochs"])
         if fewer < epochs:
             return f"{run['name']} was trained for {fewer} epochs, in the record for {epochs}"
+    for label, swept in old["sweeps"].items():
+        seeds_now, seeds_then = (len(r["sweeps"].get(label, {}).get("accuracies", ())) for r in (record, old))
+        if seeds_now < seeds_then:
+            return f"{label} was trained from {seeds_now} seeds, in the record from {seeds_then}"
     return ""
 
 
@@ -202,7 +209,7 @@ def _or_warn(renew, text, *arguments):
 
 def recipe(notebook):
     """Return the lines of the cells that set hyperparameters and train, as the record keeps them."""
-    return [line for cell in notebook.cells if cell.cell_type == "code" and re.search(r"optim\.|^SEED |\b(fit|sweep)\(", cell.source, re.M)
+    return [line for cell in notebook.cells if cell.cell_type == "code" and re.search(r"optim\.|^SEED |\b(fit|sweep|sweep_once)\(", cell.source, re.M)
             for line in cell.source.splitlines()]
 
 
@@ -224,7 +231,7 @@ def pictures(all_records, rows):
     figures = {
         "ladder": lambda: plots.ladder({f"{name.split('_')[0]}  {run['name']}": utils.load_history(all_records[name], run["name"]) for name, run in steps}),
         "best_minus_last": lambda: plots.best_minus_last({
-            label: ([row.best - row.last for row in found], report.binomial(statistics.fmean(row.last for row in found)))
+            label: ([row.best - row.last for row in found], utils.binomial(statistics.fmean(row.last for row in found)))
             for label, found in by_network.items()}),
         "frontier": lambda: plots.frontier(sizes, PUBLISHED)}
     files = {}
@@ -261,8 +268,8 @@ def write(files):
 
 
 def checksums():
-    """Return the checksums of notebooks, records, tables and pictures, as `sha256sum -c results/SHA256SUMS` reads them."""
-    kept = sorted([*NOTEBOOKS.glob("*.ipynb"), *(path for path in RESULTS.iterdir() if path.suffix in (".json", ".png", ".csv", ".md"))])
+    """Return the checksums of notebooks, records, tables, pictures and weights, as `sha256sum -c results/SHA256SUMS` reads them."""
+    kept = sorted([*NOTEBOOKS.glob("*.ipynb"), *(path for path in RESULTS.iterdir() if path.suffix in (".json", ".png", ".csv", ".md", ".pt"))])
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(ROOT).as_posix()}\n" for path in kept)
 
 
@@ -291,6 +298,8 @@ def main(arguments=None):
                              "needs requirements-cluster.txt")
     parser.add_argument("--replace", action="store_true",
                         help="keep the new record though it has fewer epochs or runs than the one that is there")
+    parser.add_argument("--predict", metavar="IMAGE",
+                        help="say which digit is in the picture IMAGE, dark on light or light on dark, of any size, and run nothing")
     parser.add_argument("--text", action="store_true",
                         help="after editing text: renew its numbers, tables, pictures and checksums, and run nothing")
     parser.add_argument("--repo", metavar="OWNER/NAME", help="let all badges and set-up cells point to your fork, and run nothing")
@@ -301,7 +310,7 @@ def main(arguments=None):
     unknown = [name for name in options.names if name not in names()]
     if unknown:
         parser.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(names())}")
-    if not (options.names or options.all or options.text or options.repo):
+    if not (options.names or options.all or options.text or options.repo or options.predict):
         parser.error("name a notebook, or --all")
     if options.cluster and not options.seeds:
         parser.error("--cluster goes with --seeds")
@@ -313,6 +322,9 @@ def main(arguments=None):
         if options.repo:
             move_repository(options.repo)
             print(f"badges and set-up cells now point to {options.repo}")
+        elif options.predict:
+            doing = "--predict"
+            print(classify.told(classify.classify(options.predict)))
         elif options.text:
             with alone():
                 everything = records()
@@ -327,6 +339,9 @@ def main(arguments=None):
         else:
             for doing in chosen:
                 run_notebook(doing, options.replace)
+    except classify.ClassifyError as error:
+        print(f"{doing}: {error}", file=sys.stderr)
+        return 1
     except (RunError, mnist.DataError, utils.RecordError, seeds.SeedsError) as error:
         print(f"{doing}: {error}\n{doing}: failed; nothing of it was written.", file=sys.stderr)
         return 1
@@ -344,7 +359,7 @@ def run_notebook(name, replace=False):
     with tempfile.TemporaryDirectory() as folder:
         notebook, record = execute(name, Path(folder))
         if on_mnist:
-            keep(name, notebook, record, replace)
+            keep(name, notebook, record, sorted(Path(folder).glob("*.pt")), replace)
             print(f"{name}: wrote notebooks/{name}.ipynb, results/{name}.json, results/{name}.png and README's tables.")
         else:
             print(f"{name}: ran on the digits sample; nothing was written.")

@@ -66,6 +66,21 @@ def test_what_a_record_may_not_lose(change, message):
     assert message in run._less({**record, **change}, record) and bool(message) == bool(run._less({**record, **change}, record))
 
 
+def test_a_record_may_not_lose_seeds():
+    record = run.records()["11_fastest"]
+    assert "from 0 seeds, in the record from 5" in run._less({**record, "sweeps": {}}, record) and not run._less(record, record)
+
+
+def test_weights_are_kept_and_what_was_unfinished_is_gone(tree, tmp_path):
+    (tmp_path / "TinyNet.pt").write_bytes(b"weights")
+    unfinished = tree / "results" / f".{NAME}.unfinished"
+    unfinished.write_bytes(b"")
+    record = run.records()[NAME]
+    run.keep(NAME, nbformat.read(run.ROOT / "notebooks" / f"{NAME}.ipynb", as_version=4), record, [tmp_path / "TinyNet.pt"])
+    assert (tree / "results" / "TinyNet.pt").read_bytes() == b"weights" and "results/TinyNet.pt" in run.SUMS.read_text()
+    assert not unfinished.exists()
+
+
 @pytest.mark.slow
 def test_two_runs_at_once_do_not_mix(tree, small_mnist):
     """Each keeps its own record, and all that follows from both is consistent."""
@@ -192,11 +207,12 @@ def test_text_is_renewed_without_a_run(tree):
 def test_numbers_come_from_their_source():
     record = {"runs": [{"name": "A", "seconds": 90, "once": False, "parameters": 5936, "best": {"test_accuracy": 99.5},
                         "epochs": [{"lr": 0.5}, {"lr": 0.25}]}], "measures": {"x": 0.25},
-              "sweeps": {"s": {"seconds": {"0": 30.0, "1": 99.0}}}}
+              "sweeps": {"s": {"seconds": {"0": 30.0, "1": 99.0}, "once": False}, "r": {"seconds": {"0": 900.0}, "once": True, "wrong": {"0": [7, 947], "1": [8, 947]}}}}
     text = "<!--= A.best.test_accuracy -->1.1 % of <!--=A.parameters-->7, <!--= measures.x -->0, <!--= A.epochs.-2.lr -->0, <!--= all/minutes -->1; 3 stays"
     assert report.with_numbers(text, {"n": record}, [], "n") == (
         "<!--= A.best.test_accuracy -->99.50 % of <!--=A.parameters-->5,936, <!--= measures.x -->0.25, "
         "<!--= A.epochs.-2.lr -->0.50, <!--= all/minutes -->2; 3 stays")
+    assert report.with_numbers("<!--= sweeps.r.often -->0, <!--= sweeps.r.doubtful -->0", {"n": record}, [], "n") == "<!--= sweeps.r.often -->3, <!--= sweeps.r.doubtful -->1"
     assert report.with_numbers("<!--= A.parameters --> new, `<!--= B.x -->` example", {"n": record}, [], "n") == (
         "<!--= A.parameters -->5,936 new, `<!--= B.x -->` example")
     with pytest.raises(KeyError):
