@@ -28,7 +28,6 @@ def test_brought_into_mnists_form():
     image = as_mnist(stroke())
     assert image.shape == (1, 1, 28, 28)
     ink = image[0, 0] * STD + MEAN
-    rows, columns = (ink.sum(dim).nonzero().flatten() for dim in (1, 0))
     ink = torch.where(ink > 0.01, ink, 0)
     rows, columns = (ink.sum(dim).nonzero().flatten() for dim in (1, 0))
     assert len(rows) == 20 and 6 <= len(columns) <= 8   # 60 x 20 becomes 20 x 7
