@@ -311,20 +311,19 @@ class SmallNet(DigitNet):
 
 
 class TinyNet(DigitNet):
-    """Six narrow separable blocks and one max-pool."""
+    """Five narrow separable blocks and one max-pool."""
 
     def __init__(self):
         super().__init__(nn.Sequential(
-            block(1, 6, norm=True, activation=nn.SiLU),   #  6 x 26 x 26    3
-            separable_block(6, 9),                        #  9 x 24 x 24    5
-            separable_block(9, 9),                        #  9 x 22 x 22    7
-            nn.MaxPool2d(2),                              #  9 x 11 x 11    8
-            separable_block(9, 9),                        #  9 x  9 x  9   12
-            separable_block(9, 9),                        #  9 x  7 x  7   16
-            separable_block(9, 9),                        #  9 x  5 x  5   20
-            separable_block(9, 9),                        #  9 x  3 x  3   24
-            nn.Conv2d(9, 10, 1),                          # 10 x  3 x  3   24
-            nn.AvgPool2d(3),                              # 10 x  1 x  1   28
+            block(1, 7, norm=True, activation=nn.SiLU),   #  7 x 26 x 26    3
+            separable_block(7, 10),                       # 10 x 24 x 24    5
+            separable_block(10, 10),                      # 10 x 22 x 22    7
+            nn.MaxPool2d(2),                              # 10 x 11 x 11    8
+            separable_block(10, 10),                      # 10 x  9 x  9   12
+            separable_block(10, 10),                      # 10 x  7 x  7   16
+            separable_block(10, 10),                      # 10 x  5 x  5   20
+            nn.Conv2d(10, 10, 1),                         # 10 x  5 x  5   20
+            nn.AvgPool2d(5),                              # 10 x  1 x  1   28
         ))
 
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 import checkpoint
 import mnist
-from model import count_parameters
+from model import count_parameters, receptive_field
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
@@ -433,6 +433,7 @@ class Sweep(NamedTuple):
     accuracies: percent, by seed. seconds: of training, by seed. target: in percent, for the mean.
     wrong: by seed, the places in the test set of the images that are misread; nothing on the validation split.
     once: made by run.py alone, so it says nothing about this machine.
+    recipe: of one that is made once, what it is known by.
     """
     network: str
     parameters: int
@@ -443,6 +444,7 @@ class Sweep(NamedTuple):
     target: float | None = None
     wrong: dict = {}
     once: bool = False
+    recipe: str = ""
 
 
 class Trained(NamedTuple):
@@ -474,26 +476,27 @@ def _train_seed(make, data, seed, epochs, batch_size, augment, autocast, cycle):
                    {name: value.cpu() for name, value in net.state_dict().items()})
 
 
-def _sweep(make, data, epochs, target, trained, once=False):
-    """Return the Sweep of {seed: Trained}."""
+def _sweep(make, data, epochs, target, trained, recipe=""):
+    """Return the Sweep of {seed: Trained}; with a recipe, of one that is made once."""
     net = make()
     return Sweep(type(net).__name__, count_parameters(net), epochs, "validation" if data.validation else "test",
                  {seed: one.accuracy for seed, one in trained.items()}, {seed: one.seconds for seed, one in trained.items()}, target,
-                 {} if data.validation else {seed: one.wrong for seed, one in trained.items()}, once)
+                 {} if data.validation else {seed: one.wrong for seed, one in trained.items()}, bool(recipe), recipe)
 
 
 def sweep_once(name, label, make, data, seeds, epochs, batch_size=64, augment=None, target=None, keep_weights=False, **cycle):
     """Return the Sweep called `label` in the record of notebook `name`, made once.
 
-    Where there is none of these parameters and epochs, on the digits sample, and when run.py
-    renews the record, it is made as `sweep` makes it, in float32. run.py keeps every finished
-    seed in results/.NAME.unfinished, so that a renewal which is cut off goes on where it was.
+    Where there is none of this recipe, on the digits sample, and when run.py renews the record,
+    it is made as `sweep` makes it, in float32. run.py keeps every finished seed in
+    results/.NAME.unfinished, so that a renewal which is cut off goes on where it was.
     keep_weights: those of the first seed, for results/LABEL.pt.
     """
     print(f"{data.name}: {label}:", end="", flush=True)
     recorded = (_recorded(name, data) or {"sweeps": {}})["sweeps"].get(label)
-    if recorded and (recorded["parameters"], recorded["epochs"]) == (count_parameters(make()), epochs):
-        swept = _from_record(recorded)
+    recipe = _recipe(make(), epochs, batch_size, augment, cycle)
+    if recorded and recorded["recipe"] == recipe:
+        swept = _from_record(recorded)._replace(target=target, scored_on="validation" if data.validation else "test")
         print("".join(f" {accuracy:.2f}" for accuracy in swept.accuracies.values()), "%")
         return swept
     renewed = "RECORD_DIR" in os.environ and data.name == "MNIST"
@@ -512,7 +515,15 @@ def sweep_once(name, label, make, data, seeds, epochs, batch_size=64, augment=No
     print(" %")
     if renewed and keep_weights:
         torch.save(trained[seeds[0]].weights, Path(os.environ["RECORD_DIR"]) / f"{label}.pt")
-    return _sweep(make, data, epochs, target, trained, once=True)
+    return _sweep(make, data, epochs, target, trained, recipe)
+
+
+def _recipe(net, epochs, batch_size, augment, cycle):
+    """Write what a recorded training is known by; the layers by name and map, for PyTorch may print them otherwise one day."""
+    layers = [type(layer).__name__ for layer in net.modules() if not list(layer.children())]
+    maps = [row.output for row in receptive_field(net)]
+    settings = ", ".join(f"{name}={value}" for name, value in sorted(cycle.items()))
+    return f"{count_parameters(net)} parameters, {' '.join(layers)}, maps of {maps}, {epochs} epochs, batches of {batch_size}, {augment}, {settings}"
 
 
 def _from_record(row):
@@ -643,7 +654,7 @@ def read_record(path):
     text = path.read_text()
     try:
         record = {"sweeps": {}, **json.loads(text)}
-        record["sweeps"] = {label: {"wrong": {}, "once": False, **row} for label, row in record["sweeps"].items()}
+        record["sweeps"] = {label: {"wrong": {}, "once": False, "recipe": "", **row} for label, row in record["sweeps"].items()}
         record["runs"] = [{"scored_on": "test", "test_accuracy": None, "once": False, **run} for run in record["runs"]]
         for run in record["runs"]:
             fault = _fault(run)
@@ -754,8 +765,9 @@ def verdict(record, data, runs, tolerance, sweeps=None):
     points. So must the last one, of what the last five recorded epochs had: at a constant rate
     a single epoch swings. In the environment of the record the target must also be met or missed
     as recorded; in another one the digits move, and close to the target the tolerance has to
-    decide. A sweep must come within `tolerance` of the record for every seed that both have;
-    whether its recorded mean meets the target is said. On the digits sample nothing is checked.
+    decide. A sweep must come within `tolerance` of the record for every seed that both have, one
+    made once be of the recorded recipe; whether the recorded mean meets the target is said. On the
+    digits sample nothing is checked.
     """
     if data.name != "MNIST":
         print(f"{data.name}: no claim about MNIST is checked.")
@@ -787,15 +799,16 @@ def verdict(record, data, runs, tolerance, sweeps=None):
                 f"{run.name}: best {scored_on} accuracy {best:g}, but target {run.target:g} recorded as {recorded}")
             print(f"MNIST, {run.name}: target {run.target:g} {recorded}, as recorded")
     for name, fresh in (sweeps or {}).items():
+        assert name in record["sweeps"], f"{name}: not in the record"
         old = record["sweeps"][name]
+        for what in ("network", "parameters", "epochs", "scored_on", "target", "recipe"):
+            assert getattr(fresh, what) == old[what], f"{name}: {what} {getattr(fresh, what)}, by the record {old[what]}"
         if fresh.once:
             told = f", mean of {len(old['accuracies'])} seeds {old['mean']:.3f}"
             if fresh.target:
                 told += f", target {fresh.target:g} {'met' if old['mean'] >= fresh.target else 'missed'}"
             print(f"MNIST, {name}: from the record, not trained again{told}")
             continue
-        for what in ("network", "parameters", "epochs", "scored_on", "target"):
-            assert getattr(fresh, what) == old[what], f"{name}: {what} {getattr(fresh, what)}, by the record {old[what]}"
         recorded = {int(seed): accuracy for seed, accuracy in old["accuracies"].items()}   # JSON's keys are text
         for seed in fresh.accuracies.keys() & recorded.keys():
             assert abs(fresh.accuracies[seed] - recorded[seed]) <= tolerance + 0.005, (

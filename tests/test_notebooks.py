@@ -173,6 +173,9 @@ def test_sweeps_agree_with_themselves_and_the_outputs(name):
         assert len(accuracies) >= least and (row["mean"], row["minimum"]) == (pytest.approx(statistics.mean(accuracies)), min(accuracies))
         assert row["sd"] == pytest.approx(statistics.stdev(accuracies))
         assert row["median_seconds"] == statistics.median(row["seconds"].values())
+        assert row["once"] == bool(row["recipe"])
+        if row["once"]:
+            assert row["recipe"].startswith(f"{row['parameters']} parameters, ") and f", {row['epochs']} epochs, " in row["recipe"]
         if row["scored_on"] == "test" and row["once"]:
             assert row["accuracies"] == {seed: round(100 - len(places) / 100, 2) for seed, places in row["wrong"].items()}
             assert all(places == sorted(set(places)) and 0 <= places[0] <= places[-1] < 10_000 for places in row["wrong"].values())

@@ -4,11 +4,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD, lr_scheduler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 import utils
+from model import DigitNet
 from utils import (MEAN, STD, Augment, Claim, Data, Epoch, History, Run, Split, epoch_line, evaluate, fit,
                    keep_record, load_mnist, read_record, results_table, verdict)
 
@@ -471,8 +473,6 @@ def swept(tiny):
 
 
 def _small():
-    from torch import nn
-    from model import DigitNet
     return DigitNet(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
 
 
@@ -532,10 +532,15 @@ def test_verdict_of_a_sweep(swept_record, run, swept, tiny, capsys):
 
 @pytest.mark.parametrize("change, message", [
     (dict(epochs=3), "epochs 3, by the record 2"), (dict(target=30.0), "target 30.0, by the record 20.0"),
-    (dict(accuracies={1: 0.0}), "seed 1: accuracy 0.00, by the record")])
+    (dict(accuracies={1: 0.0}), "seed 1: accuracy 0.00, by the record"), (dict(once=True, recipe="lr=1"), "recipe lr=1, by the record ")])
 def test_verdict_catches_another_sweep(swept_record, run, swept, tiny, change, message):
     with pytest.raises(AssertionError, match=message):
         verdict(swept_record, tiny._replace(name="MNIST"), [run], 0.1, {"small": swept._replace(**change)})
+
+
+def test_verdict_catches_a_sweep_that_is_not_in_the_record(swept_record, run, swept, tiny):
+    with pytest.raises(AssertionError, match="smaller: not in the record"):
+        verdict(swept_record, tiny._replace(name="MNIST"), [run], 0.1, {"smaller": swept})
 
 
 # ---------------------------------------------------------------- sweeps made once
@@ -593,12 +598,24 @@ def test_a_recorded_sweep_is_not_made_again(renewing, run, monkeypatch, tmp_path
     monkeypatch.setattr(utils, "_train_seed", None)
     capsys.readouterr()
     assert _bar(renewing, seeds=[7]) == made
-    with pytest.raises(TypeError, match="not callable"):   # more epochs are another training
-        _bar(renewing, seeds=[7], epochs=2)
+    assert _bar(renewing, seeds=[7], target=30.0).target == 30.0   # the notebook's, for the verdict to compare
+    for change in (dict(epochs=2), dict(lr=0.02), dict(batch_size=16), dict(augment=Augment(rotation=5))):
+        with pytest.raises(TypeError, match="not callable"):   # another recipe is another training
+            _bar(renewing, seeds=[7], **change)
     capsys.readouterr()
     verdict(read_record(tmp_path / "9_test.json"), renewing, [run], 0.1, {"small": made})
     printed = capsys.readouterr().out
     assert "small: from the record, not trained again, mean of 2 seeds" in printed and "target 20 met" in printed
+
+
+@pytest.mark.parametrize("layers", [
+    [nn.Conv2d(1, 4, 3), nn.SiLU(), nn.MaxPool2d(2), nn.Conv2d(4, 10, 3), nn.AvgPool2d(11)],               # another activation
+    [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 10, 3), nn.MaxPool2d(2), nn.AvgPool2d(12)],               # another order
+    [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 10, 3), nn.AvgPool2d(12)]])   # larger maps
+def test_a_recipe_is_known_by_its_network_too(layers):
+    first = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 10, 3), nn.AvgPool2d(11)]
+    one, other = (utils._recipe(DigitNet(nn.Sequential(*each)), 1, 32, None, {}) for each in (first, layers))
+    assert one != other and one.startswith("410 parameters") and other.startswith("410 parameters")
 
 
 def test_on_the_sample_it_is_made_and_nothing_is_kept(tiny, monkeypatch, tmp_path):
