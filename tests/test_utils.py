@@ -599,6 +599,7 @@ def test_a_recorded_sweep_is_not_made_again(renewing, run, monkeypatch, tmp_path
     capsys.readouterr()
     assert _bar(renewing, seeds=[7]) == made
     assert _bar(renewing, seeds=[7], target=30.0).target == 30.0   # the notebook's, for the verdict to compare
+    assert _bar(renewing._replace(validation=renewing.test), seeds=[7]).scored_on == "validation"
     for change in (dict(epochs=2), dict(lr=0.02), dict(batch_size=16), dict(augment=Augment(rotation=5))):
         with pytest.raises(TypeError, match="not callable"):   # another recipe is another training
             _bar(renewing, seeds=[7], **change)
