@@ -1,21 +1,31 @@
-"""Set up `pytest --nbval`: notebooks run in this environment, on MNIST or on the digits sample."""
+"""Set up `pytest --nbval`: notebooks run in this environment, on MNIST or on the digits sample.
+
+A training is tested by its first and its last epoch: the first from scratch, the last one from the recorded
+state before it. `--retrain` trains in full.
+"""
 
 import os
+from pathlib import Path
 
 import pytest
 
-import mnist
+from lab import mnist
 
 HOURS = 3600
+
+
+def pytest_addoption(parser):
+    parser.addoption("--retrain", nargs="?", const="all", metavar="NOTEBOOK",
+                     help="with --nbval: train every notebook in full, or one, such as 4_gap")
 
 
 def pytest_configure(config):
     if not config.getoption("nbval", False):
         return
-    config.option.nbval_current_env = True        # whatever kernel the notebook names
-    config.option.nbval_cell_timeout = 3 * HOURS   # nbval's 2,000 s are short for a CPU
+    config.option.nbval_current_env = True         # whatever kernel the notebook names
+    config.option.nbval_cell_timeout = 3 * HOURS   # nbval's 2,000 s are short for a training in full
     os.environ["TQDM_DISABLE"] = "1"
-    for name in ("RECORD_DIR", "SEED"):            # a test never writes a record, and repeats the recorded seed
+    for name in ("RECORD_DIR", "SEED"):            # a test writes no record, and repeats the recorded seed
         os.environ.pop(name, None)
     config.on_mnist = mnist.at_hand()   # here, so that no notebook's output holds a download
 
@@ -23,10 +33,13 @@ def pytest_configure(config):
 def pytest_report_header(config):
     if not config.getoption("nbval", False):
         return None
-    if config.on_mnist:
-        return "notebooks: on MNIST; retrained in full, outputs and verdicts compared with the records"
-    return ("notebooks: on the digits sample, for there is no MNIST and no network;"
-            " only outputs that do not depend on the data are compared, and no claim about MNIST is checked")
+    if not config.on_mnist:
+        return ("notebooks: on the digits sample, for there is no MNIST and no network; only outputs that"
+                " do not depend on the data are compared, and no claim about MNIST is checked")
+    retrain = config.getoption("retrain")
+    short = "the first epoch of each training and, from its recorded state, the last one, against the records"
+    full = {None: "", "all": "every training in full"}.get(retrain, f"{retrain} trained in full; elsewhere ")
+    return f"notebooks: on MNIST; {full}{'' if retrain == 'all' else short}"
 
 
 def pytest_collectstart(collector):
@@ -34,11 +47,24 @@ def pytest_collectstart(collector):
         collector.skip_compare += ("stderr",)      # warnings differ from version to version
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Say in the environment, which a notebook's kernel inherits when it starts, how `fit` is to train."""
+    if hasattr(item, "cell"):
+        retrained = Path(item.config.getoption("retrain") or "").stem in ("all", item.path.stem)
+        os.environ["FIT_MODE"] = "retrain" if retrained else "test"
+
+
+def pytest_runtest_teardown(item):
+    os.environ.pop("FIT_MODE", None)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave slow tests to --nbval. On the digits sample, compare no cell that draws from the record, or whose stored output speaks of MNIST: every line that depends on the data does."""
+    """Leave slow tests to --nbval; on the digits sample, compare no cell that shows MNIST or the record."""
     for item in items:
         if "slow" in item.keywords and not config.getoption("nbval", False):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --nbval"))
         if hasattr(item, "cell") and not config.on_mnist:
-            if "record[" in item.cell.source or any("MNIST" in str(output.get("text", "")) for output in item.cell.outputs):
+            said = any("MNIST" in str(output.get("text", "")) for output in item.cell.outputs)
+            if said or "record" in item.cell.source:
                 item.options["check"] = False

@@ -1,20 +1,31 @@
-"""What several test files use: a small data set, a network that trains in a moment, a copy of the project."""
+"""What several test files use: small data, a network that trains in a moment, copies of the project.
+
+Whatever a test runs or changes is a copy: `tree`, or `recorded`, in which 13_small, a notebook of the tests'
+own, has a record. `run_py` runs the copy's run.py.
+"""
 
 import hashlib
+import importlib
+import json
 import shutil
+import sys
 import urllib.request
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
-import numpy
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from torch import nn
 
-import mnist
-import run
-import utils
+from lab import mnist
 from model import DigitNet
 from utils import Data, Split, load_mnist
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +33,8 @@ def seed():
     """Let every test draw the same numbers every time."""
     torch.manual_seed(0)
 
+
+# ---------------------------------------------------------------- data and a network
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
@@ -44,32 +57,6 @@ def _hide_mnist(patch, folder):
     patch.setattr(urllib.request, "_opener", None)     # it remembers the proxies of the first request
 
 
-@pytest.fixture(scope="session")
-def small_files(sample):
-    """The first digits of the sample as MNIST's four files: {name: bytes}."""
-    files = {}
-    for prefix, split, count in (("train", sample.train, 600), ("t10k", sample.test, 200)):
-        pixels = ((split.images[:count, 0] * utils.STD + utils.MEAN) * 255).round().byte().numpy()
-        for kind, array in (("images-idx3", pixels), ("labels-idx1", split.labels[:count].byte().numpy())):
-            header = numpy.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
-            files[f"{prefix}-{kind}-ubyte"] = header + array.tobytes()
-    return files
-
-
-@pytest.fixture
-def small_mnist(tree, tmp_path, small_files, monkeypatch):
-    """Those files in MNIST's place, and taken for MNIST by the copy of the project."""
-    raw = tmp_path / "small" / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    source = (tree / "mnist.py").read_text()
-    for name, content in small_files.items():
-        (raw / name).write_bytes(content)
-        source = source.replace(mnist.FILES[name], hashlib.sha256(content).hexdigest())
-        monkeypatch.setitem(mnist.FILES, name, hashlib.sha256(content).hexdigest())
-    (tree / "mnist.py").write_text(source)
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "small"))
-
-
 @pytest.fixture
 def tiny(sample):
     """320 training and 100 test images of the sample."""
@@ -84,29 +71,140 @@ def net():
                                   nn.Dropout(0.1), nn.Flatten(), nn.Linear(512, 10)))
 
 
+@pytest.fixture(scope="session")
+def small_files():
+    """The first digits of the sample as MNIST's four files: {name: bytes}."""
+    files = {}
+    train, test = mnist.digits_sample()
+    for part, (images, labels), count in (("train", train, 600), ("t10k", test, 200)):
+        pixels = (images[:count, 0] * 255).round().byte()
+        for kind, array in (("images-idx3", pixels), ("labels-idx1", labels[:count].byte())):
+            header = b"".join(number.to_bytes(4, "big") for number in (0x800 + array.ndim, *array.shape))
+            files[f"{part}-{kind}-ubyte"] = header + array.numpy().tobytes()
+    return files
+
+
+# ---------------------------------------------------------------- copies of the project
+
 @pytest.fixture
-def tree(tmp_path, monkeypatch):
-    """A copy of the project without its data, and run.py at work on it; the quickest notebook trains two epochs."""
-    tree = tmp_path / "tree"
-    for folder in ("notebooks", "results"):
-        shutil.copytree(run.ROOT / folder, tree / folder, ignore=shutil.ignore_patterns(".*"))
-    for path in [run.README, *run.ROOT.glob("*.py")]:
+def tree(tmp_path):
+    """A copy of the project without its data."""
+    return _copy(tmp_path / "tree")
+
+
+def _copy(tree):
+    for folder in ("benchmarks", "lab", "notebooks", "results", "tests"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for path in [path for kind in ("py", "md", "toml", "txt") for path in ROOT.glob(f"*.{kind}")]:
         shutil.copy(path, tree)
-    for name in ("ROOT", "NOTEBOOKS", "README", "RESULTS", "SUMS", "SEEDS"):
-        monkeypatch.setattr(run, name, tree / getattr(run, name).relative_to(utils.ROOT))
-    _edit(tree, "EPOCHS    = 15", "EPOCHS    = 2")
     return tree
 
 
+@pytest.fixture(scope="session")
+def files():
+    """A function that returns the digest of every file of a copy that is published."""
+    return lambda tree: {
+        path.relative_to(tree).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in tree.rglob("*") if path.is_file() and not {"runs", "__pycache__"} & {*path.parts}}
+
+
+@pytest.fixture(scope="session")
+def run_py():
+    """A function that runs run.py of a copy, in this process; returns exit status, output and errors."""
+    def run_py(tree, *arguments):
+        output, errors = StringIO(), StringIO()
+        with _modules_of(tree), redirect_stdout(output), redirect_stderr(errors):
+            status = importlib.import_module("run").main(arguments)
+        return status, output.getvalue(), errors.getvalue()
+    return run_py
+
+
+@contextmanager
+def _modules_of(tree):
+    """Let the project's modules be those of the copy: they know their folder from where they lie."""
+    take_out = lambda: {name: sys.modules.pop(name) for name in list(sys.modules)
+                        if name.split(".")[0] in ("lab", "model", "plots", "run", "utils")}
+    ours = take_out()
+    sys.path.insert(0, str(tree))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(tree))
+        take_out()
+        sys.modules.update(ours)
+
+
+# ---------------------------------------------------------------- a notebook of the tests' own
+
+README = """# A project of the tests
+Baseline ends at <!--= 1_baseline/Baseline.last.accuracy -->0 %.
+<!-- steps -->
+<!-- /steps -->
+"""
+CELLS = [new_markdown_cell("""# 13. Small
+**The network learns**: it ends at <!--= DigitNet.last.accuracy -->0 %.
+From <!--= seeds.DigitNet.last.count -->0 seed(s).
+"""), *map(new_code_cell, ["""import os, sys
+SEED = int(os.environ.get("SEED", 0))
+sys.path.insert(0, os.path.dirname(os.getcwd()))
+import torch
+from torch import nn
+from model import DigitNet
+from utils import Results, compare, fit, load_mnist, says, score_once, set_seed
+""", """EPOCHS = 15
+data = load_mnist()
+
+def train(lr, width=8):
+    set_seed(SEED)
+    net = DigitNet(nn.Sequential(nn.Conv2d(1, width, 5, stride=3), nn.BatchNorm2d(width), nn.ReLU(),
+                                 nn.Flatten(), nn.Linear(64 * width, 10)))
+    return net, fit(net, data, torch.optim.SGD(net.parameters(), lr=lr), epochs=EPOCHS)
+""", """net, history = train(lr=0.03)
+_, slow = train(lr=0.002)
+print(score_once(history, net, data.test))
+""", """results = Results("13_small", {"DigitNet": history, "slow": slow}, weights={"DigitNet": net})
+results
+""", """record = compare(results)
+says("The network learns", record["DigitNet"].last.accuracy > 80)
+"""])]
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory, small_files, run_py, files):
+    """A copy in which 13_small was recorded on small MNIST, its files before that, and what run.py gave."""
+    folder = tmp_path_factory.mktemp("recording")
+    tree = _copy(folder / "tree")
+    notebook = new_notebook(cells=CELLS, metadata={"kernelspec": {
+        "name": "another", "display_name": "Another", "language": "python"}})   # there is no such kernel
+    nbformat.write(notebook, tree / "notebooks" / "13_small.ipynb")
+    (tree / "README.md").write_text(README)
+    raw, code = folder / "small" / "MNIST" / "raw", tree / "lab" / "mnist.py"
+    raw.mkdir(parents=True)
+    for name, content in small_files.items():   # the copy takes them for MNIST's
+        (raw / name).write_bytes(content)
+        code.write_text(code.read_text().replace(mnist.FILES[name], hashlib.sha256(content).hexdigest()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNIST_ROOT", str(folder / "small"))
+        run_py(tree, "--text")
+        before = files(tree)
+        status, output, _ = run_py(tree, "--record", "13_small")
+    return SimpleNamespace(tree=tree, before=before, status=status, output=output)
+
+
 @pytest.fixture
-def edit(tree):
-    """A function that replaces text in the quickest notebook's first cell that has it."""
-    return lambda find, replace: _edit(tree, find, replace)
+def recorded(recording, tmp_path, monkeypatch):
+    """A copy of the project in which 13_small was recorded on small MNIST, which is there."""
+    monkeypatch.setenv("MNIST_ROOT", str(recording.tree.parent / "small"))
+    return shutil.copytree(recording.tree, tmp_path / "recorded")
 
 
-def _edit(tree, find, replace):
-    path = tree / "notebooks" / "2_batch_norm.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and find in cell.source)
-    cell.source = cell.source.replace(find, replace, 1)
-    nbformat.write(notebook, path)
+@pytest.fixture
+def edit(recorded):
+    """A function that replaces text in 13_small."""
+    path = recorded / "notebooks" / "13_small.ipynb"
+
+    def edit(find, replace):
+        find, replace = (json.dumps(text)[1:-1] for text in (find, replace))
+        assert find in path.read_text()
+        path.write_text(path.read_text().replace(find, replace))
+    return edit

@@ -1,41 +1,59 @@
 """The benchmark's parts, on small data; and its page, which is the one that its numbers give."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
-from torch import nn
 
-import model
-import run
 from benchmarks import benchmark
+from lab import layers
 
 
 @pytest.fixture
 def small(tiny, monkeypatch):
     monkeypatch.setattr(benchmark, "load_mnist", lambda device: tiny._replace(name="MNIST"))
+    monkeypatch.setattr(benchmark, "THIRD", 320)
 
 
-def test_the_page_is_the_one_of_the_numbers():
-    measured = json.loads((benchmark.HERE / "measured.json").read_text())
+@pytest.fixture
+def measured():
+    return json.loads((benchmark.HERE / "measured.json").read_text())
+
+
+def test_the_page_is_the_one_of_the_numbers(measured):
     assert (benchmark.HERE / "README.md").read_text() == benchmark.page(measured)
 
 
-def test_a_gpu_gets_its_column():
-    measured = json.loads((benchmark.HERE / "measured.json").read_text())
-    cpu = measured["cpu"]
-    assert "not measured" in benchmark.page({"cpu": cpu})
-    page = benchmark.page({"NVIDIA T4": cpu, "cpu": cpu})
-    assert "not measured" not in page and "GPU: NVIDIA T4." in page
+def test_what_was_not_measured_is_not_shown(measured):
+    cpu = {key: figures for key, figures in measured["cpu"].items() if key != "layers"}
+    assert "What the faster layers gain" not in benchmark.page({"cpu": cpu})
+    assert "A GPU was not measured." in benchmark.page({"cpu": cpu})
+    assert "not measured" not in benchmark.page({"cpu": cpu, "NVIDIA T4": cpu})
 
 
-def test_the_usual_layers_are_pytorchs():
-    net = benchmark.torch_layers(model.RotationNet())
-    kinds = {type(layer) for layer in net.modules() if isinstance(layer, (nn.BatchNorm2d, nn.Dropout))}
-    assert kinds == {nn.BatchNorm2d, nn.Dropout}
-    assert model.count_parameters(net) == model.count_parameters(model.RotationNet())
+def test_a_page_is_made_of_a_whole_run(monkeypatch):
+    asked, rates = [], {"flops": 1e12, "bytes": 1e10, "flops_per_second": 1e12, "bytes_per_second": 1e10}
+    figures = {"profile": {"convolution": 70.0, "cold": 9.0}, "limits": rates}
+    usual = {"seconds": 4.0, "cold": 9.0, "accuracy": 99.0, "memory": [1500.0] * 6}
+    apart = lambda measure, *of: asked.append((measure, *of)) or figures.get(measure, usual)
+    monkeypatch.setattr(benchmark, "apart", apart)
+    monkeypatch.setattr(benchmark, "imports", lambda: {"torch": 3.0, "utils": 0.5})
+    made = json.loads(json.dumps(benchmark.measure_all(repeats=2, seeds=range(3))))
+    page = benchmark.page({"cpu": made})
+    assert "| TinyNet | 4.0 | 4.0 | **1.00** |" in page and "| step 8 | 3 | 4.00 | 1.00 | 9.0 |" in page
+    turns = [kind for measure, network, *kind in asked if (measure, network) == ("layers", "TinyNet")]
+    assert turns == [["torch.nn"], ["faster"]] * 2
+    assert {measure for measure, *_ in asked} == benchmark.MEASURES.keys()
+
+
+def test_what_the_faster_layers_gain_is_measured_with_and_without_them(small, monkeypatch):
+    assert {"SchedulerNet", "TinyNet"} < set(benchmark.with_faster_layers())
+    assert not {"Baseline", "LightNet", "DigitNet"} & set(benchmark.with_faster_layers())
+    called, forward = [], layers.FastBatchNorm2d.forward
+    monkeypatch.setattr(layers.FastBatchNorm2d, "forward", lambda *x: called.append(1) or forward(*x))
+    assert benchmark.layers("SchedulerNet", "torch.nn")["seconds"] > 0 and not called
+    assert benchmark.layers("SchedulerNet", "faster")["seconds"] > 0 and called
 
 
 def test_bytes_are_those_of_what_goes_in_and_comes_out():
@@ -45,7 +63,8 @@ def test_bytes_are_those_of_what_goes_in_and_comes_out():
     assert moved.total == 3 * 4000
 
 
-@pytest.mark.parametrize("measure", [lambda: benchmark.step8(0), lambda: benchmark.road("99.0", 0), lambda: benchmark.road("99.4", 0, False)])
+@pytest.mark.parametrize("measure", [lambda: benchmark.step8(0), lambda: benchmark.goal("99.0", 0),
+                                     lambda: benchmark.goal("99.4", 0, False)])
 def test_time_to_accuracy(small, measure):
     result = measure()
     assert result["seconds"] > 0 and 0 <= result["accuracy"] <= 100
@@ -58,6 +77,7 @@ def test_an_epoch_of_ours_and_where_its_time_goes(small):
     assert benchmark.limits("OneCycleNet")["flops"] > 1e11
 
 
-def test_without_mnist_nothing_is_measured(no_mnist):
-    done = subprocess.run([sys.executable, benchmark.__file__], capture_output=True, text=True, cwd=run.ROOT)
-    assert done.returncode == 1 and "no MNIST" in done.stderr
+def test_without_mnist_nothing_is_measured(no_mnist, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py"])
+    with pytest.raises(SystemExit, match="no MNIST"):
+        benchmark.main()

@@ -1,7 +1,8 @@
 """The networks and the questions to any network."""
 
+import inspect
 import re
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
@@ -9,16 +10,38 @@ import torch.nn.functional as F
 from torch import nn
 
 import model
-from model import (AccurateNet, Baseline, BatchNormNet, DropoutEverywhereNet, DropoutNet, FullyConnectedNet, GapNet, LightNet,
-                   MostAccurateNet, OneCycleNet, PooledHeadNet, RotationNet, SchedulerNet, SmallNet, StridedNet, TinyNet, WideStridedNet,
-                   check, count_parameters, receptive_field, separable_block, summary)
+from model import (
+    AccurateNet,
+    Baseline,
+    BatchNormNet,
+    DropoutEverywhereNet,
+    DropoutNet,
+    FullyConnectedNet,
+    GapNet,
+    LightNet,
+    MostAccurateNet,
+    OneCycleNet,
+    PooledHeadNet,
+    RotationNet,
+    SchedulerNet,
+    SmallNet,
+    StridedNet,
+    TinyNet,
+    WideStridedNet,
+    block,
+    check,
+    count_parameters,
+    light_layers,
+    receptive_field,
+    separable_block,
+    summary,
+)
 
-COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936, SchedulerNet: 5_920,
-          OneCycleNet: 8_440, RotationNet: 8_932, DropoutEverywhereNet: 19_452, FullyConnectedNet: 11_874, PooledHeadNet: 9_074,
-          StridedNet: 160_794, WideStridedNet: 317_898, SmallNet: 2_988, TinyNet: 1_180, AccurateNet: 7_898, MostAccurateNet: 15_834}
-OUTPUTS = {Baseline: 10, LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12,
-           **dict.fromkeys((OneCycleNet, RotationNet, DropoutEverywhereNet, FullyConnectedNet, PooledHeadNet, StridedNet, WideStridedNet,
-                           SmallNet, TinyNet, AccurateNet, MostAccurateNet), 10)}
+COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936,
+          SchedulerNet: 5_920, OneCycleNet: 8_440, RotationNet: 8_932, DropoutEverywhereNet: 19_452,
+          FullyConnectedNet: 11_874, PooledHeadNet: 9_074, StridedNet: 160_794, WideStridedNet: 317_898,
+          SmallNet: 2_988, TinyNet: 1_180, AccurateNet: 7_898, MostAccurateNet: 15_834}
+OUTPUTS = {LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12}   # all others: 10
 every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
 
 
@@ -32,15 +55,44 @@ def test_parameters(network):
     assert count_parameters(network()) == COUNTS[network]
 
 
+full_block = partial(block, norm=True)
+
+
+@pytest.mark.parametrize("make, count", [
+    (lambda: SmallNet(first=6, second=8, width=10, make=full_block), 3_204),
+    (lambda: SmallNet(activation=nn.ReLU), COUNTS[SmallNet]),
+    (lambda: TinyNet(first=6, width=9, blocks=6), 1_192),
+    (lambda: AccurateNet(first=9, width=12, make=full_block), 7_825),
+    (lambda: AccurateNet(activation=nn.ReLU), COUNTS[AccurateNet]),
+    (lambda: StridedNet(32, 128), 109_226), (lambda: StridedNet(16, 128), 55_690),
+    (lambda: StridedNet(16, 128, norm=False), 55_658)])
+def test_families(make, count):
+    net = make().eval()
+    assert count_parameters(net) == count
+    assert net(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("family", [SmallNet, AccurateNet])
+def test_a_family_with_another_activation_has_no_other(family):
+    kinds = {type(layer) for layer in family(activation=nn.ReLU).modules()}
+    assert nn.ReLU in kinds and nn.SiLU not in kinds
+
+
+@every_network
+def test_what_is_new_is_one_sentence(network):
+    """README's table shows it."""
+    assert re.fullmatch(r"[A-Z][^\n]+\.", network.__doc__.split("\n")[0])
+
+
 def test_reference_names():
-    from model import Model1, Model2, Model2b, Model2c, Model3
-    assert (Model1, Model2, Model2b, Model2c, Model3) == (Baseline, LightNet, DropoutNet, GapNet, SchedulerNet)
+    named = [getattr(model, name) for name in ("Model1", "Model2", "Model2b", "Model2c", "Model3")]
+    assert named == [Baseline, LightNet, DropoutNet, GapNet, SchedulerNet]
 
 
 @every_network
 def test_returns_log_probabilities(network):
     out = network().eval()(torch.randn(3, 1, 28, 28))
-    assert out.shape == (3, OUTPUTS[network])
+    assert out.shape == (3, OUTPUTS.get(network, 10))
     assert torch.allclose(out.exp().sum(1), torch.ones(3), atol=1e-5)
 
 
@@ -56,9 +108,11 @@ def test_wrong_dtype():
 
 
 # The ladder's layers, written out once more by hand from reference B: type, output shape, parameters.
-LIGHT = [("Conv2d", "8, 26, 26", 72), ("Conv2d", "12, 24, 24", 864), ("Conv2d", "8, 24, 24", 96), ("MaxPool2d", "8, 12, 12", 0),
-         ("Conv2d", "12, 10, 10", 864), ("Conv2d", "12, 8, 8", 1296), ("Conv2d", "12, 6, 6", 1296), ("Conv2d", "12, 4, 4", 1296)]
-SKELETON = [("Conv2d", "32, 26, 26", 288), ("Conv2d", "64, 24, 24", 18_432), ("Conv2d", "128, 22, 22", 73_728), ("MaxPool2d", "128, 11, 11", 0),
+LIGHT = [("Conv2d", "8, 26, 26", 72), ("Conv2d", "12, 24, 24", 864), ("Conv2d", "8, 24, 24", 96),
+         ("MaxPool2d", "8, 12, 12", 0), ("Conv2d", "12, 10, 10", 864), ("Conv2d", "12, 8, 8", 1296),
+         ("Conv2d", "12, 6, 6", 1296), ("Conv2d", "12, 4, 4", 1296)]
+SKELETON = [("Conv2d", "32, 26, 26", 288), ("Conv2d", "64, 24, 24", 18_432),
+            ("Conv2d", "128, 22, 22", 73_728), ("MaxPool2d", "128, 11, 11", 0),
             ("Conv2d", "32, 11, 11", 4_096), ("Conv2d", "64, 9, 9", 18_432), ("Conv2d", "128, 7, 7", 73_728),
             ("Conv2d", "10, 7, 7", 1_280), ("Conv2d", "10, 1, 1", 4_900)]
 
@@ -70,7 +124,8 @@ def after(convolutions, *layers, but_last=()):
         rows.append((kind, shape, f"{count:,}"))
         for layer in layers if kind == "Conv2d" else ():
             if not (layer in but_last and i == len(convolutions) - 1):
-                rows.append((layer, shape, str(2 * int(shape.split(",")[0])) if layer == "BatchNorm2d" else "0"))
+                channels = int(shape.split(",")[0])
+                rows.append((layer, shape, str(2 * channels if layer == "BatchNorm2d" else 0)))
     return rows
 
 
@@ -81,24 +136,32 @@ def dropped(rows):
 
 def read_table(text):
     """Read `layer channels side parameters`, one a line, as torchsummary's rows."""
-    return [(layer, f"{channels}, {side}, {side}", count) for layer, channels, side, count in map(str.split, text.strip().splitlines())]
+    return [(layer, f"{channels}, {side}, {side}", count)
+            for layer, channels, side, count in map(str.split, text.strip().splitlines())]
 
 
 def separated(convolution, *blocks):
-    """Write out a first `channels side` and a layer a block: `channels side` of a separable one, or rows as they are."""
+    """Write out a convolution, then blocks (`channels side`) and pools (`pool side`), and the head."""
     rows, (before, side) = [], map(int, convolution.split())
-    rows += [("Conv2d", f"{before}, {side}, {side}", str(9 * before)), ("BatchNorm2d", f"{before}, {side}, {side}", str(2 * before)),
-             ("SiLU", f"{before}, {side}, {side}", "0")]
+
+    def add(layer, channels, count):
+        rows.append((layer, f"{channels}, {side}, {side}", f"{count:,}"))
+
+    def add_block(inputs, outputs, weights):
+        for layer, count in (("Conv2d", weights), ("BatchNorm2d", 2 * outputs), ("SiLU", 0)):
+            add(layer, outputs, count)
+
+    add_block(1, before, 9 * before)
     for one in blocks:
-        if one.startswith("pool"):
-            rows.append(("MaxPool2d", f"{before}, {one[5:]}, {one[5:]}", "0"))
+        kind, side = one.split()[0], int(one.split()[1])
+        if kind == "pool":
+            add("MaxPool2d", before, 0)
             continue
-        after, side = map(int, one.split())
-        rows.append(("Conv2d", f"{before}, {side}, {side}", f"{9 * before}"))
-        rows += [(layer, f"{after}, {side}, {side}", f"{count:,}")
-                 for layer, count in (("Conv2d", before * after), ("BatchNorm2d", 2 * after), ("SiLU", 0))]
-        before = after
-    return rows + [("Conv2d", f"10, {side}, {side}", str(10 * before + 10)), ("AvgPool2d", "10, 1, 1", "0")]
+        add("Conv2d", before, 9 * before)
+        add_block(before, int(kind), before * int(kind))
+        before = int(kind)
+    add("Conv2d", 10, 10 * before + 10)
+    return rows + [("AvgPool2d", "10, 1, 1", "0")]
 
 
 GAP = [("AvgPool2d", "12, 1, 1", "0")]
@@ -160,22 +223,23 @@ def test_layer_table(network, capsys):
     assert f"Total params: {COUNTS[network]:,}" in printed
 
 
-def test_summary_leaves_weights_and_random_stream_alone(capsys):
+@pytest.mark.parametrize("question", [summary, receptive_field, check])
+def test_a_question_leaves_weights_and_random_stream_alone(question):
     net = BatchNormNet().train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    torch.manual_seed(3)
     stream = torch.get_rng_state()
-    summary(net)
+    question(net)
     assert torch.equal(torch.get_rng_state(), stream)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert net.training and not any(m._forward_hooks for m in net.modules())
 
 
 def test_receptive_field_of_the_reference_table():
-    """Reference B's table of Model3, row for row; its last row says kernel 6, output 4 and field 22, which cannot be."""
+    """Reference B's table of Model3, row for row; its last, kernel 6, output 4, field 22, cannot be."""
     rows = receptive_field(SchedulerNet())
     assert [(r.kernel, r.stride, r.output, r.receptive_field) for r in rows[:-1]] == [
-        (3, 1, 26, 3), (3, 1, 24, 5), (1, 1, 24, 5), (2, 2, 12, 6), (3, 1, 10, 10), (3, 1, 8, 14), (3, 1, 6, 18), (3, 1, 4, 22)]
+        (3, 1, 26, 3), (3, 1, 24, 5), (1, 1, 24, 5), (2, 2, 12, 6),
+        (3, 1, 10, 10), (3, 1, 8, 14), (3, 1, 6, 18), (3, 1, 4, 22)]
     last = rows[-1]
     assert (last.layer, last.kernel, last.output, last.receptive_field) == ("AvgPool2d", 4, 1, 28)
 
@@ -191,7 +255,8 @@ def test_receptive_field_of_reference_e():
     """As its table of layers gives it, the head left out; ours looks at the whole of the last map."""
     rows = receptive_field(FullyConnectedNet())
     assert [(r.layer, r.receptive_field) for r in rows[:-1]] == [
-        ("Conv2d", 3), ("Conv2d", 5), ("MaxPool2d", 6), ("Conv2d", 6), ("Conv2d", 10), ("Conv2d", 14), ("Conv2d", 14), ("Conv2d", 18)]
+        ("Conv2d", 3), ("Conv2d", 5), ("MaxPool2d", 6), ("Conv2d", 6),
+        ("Conv2d", 10), ("Conv2d", 14), ("Conv2d", 14), ("Conv2d", 18)]
     assert (rows[-1].layer, rows[-1].receptive_field) == ("Linear", 28)
 
 
@@ -201,10 +266,12 @@ def test_the_padded_1x1_of_reference_a_makes_the_map_larger():
 
 
 def test_receptive_field_of_every_kind_of_layer():
-    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 3, stride=2, padding=2, dilation=2),
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(),
+                        nn.Conv2d(2, 2, 3, stride=2, padding=2, dilation=2),
                         nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
     assert [tuple(r)[1:] for r in receptive_field(net)] == [
-        (3, 1, 1, 28, 1, 3), (5, 2, 2, 14, 2, 7), (2, 2, 0, 7, 4, 9), (7, 7, 0, 1, 28, 33), (1, 1, 0, 1, 28, 33)]
+        (3, 1, 1, 28, 1, 3), (5, 2, 2, 14, 2, 7), (2, 2, 0, 7, 4, 9),
+        (7, 7, 0, 1, 28, 33), (1, 1, 0, 1, 28, 33)]
 
 
 def test_receptive_field_is_what_a_gradient_sees():
@@ -214,7 +281,7 @@ def test_receptive_field_is_what_a_gradient_sees():
         if isinstance(layer, nn.Conv2d):
             nn.init.constant_(layer.weight, 0.01)
     x = torch.rand(1, 1, 28, 28, requires_grad=True)
-    net = nn.Sequential(*[nn.AvgPool2d(2) if isinstance(l, nn.MaxPool2d) else l for l in net])
+    net = nn.Sequential(*[nn.AvgPool2d(2) if isinstance(layer, nn.MaxPool2d) else layer for layer in net])
     net(x)[0, 0, 0, 0].backward()
     seen = x.grad[0, 0] != 0
     assert (seen.any(0).sum().item(), seen.any(1).sum().item()) == (22, 22)
@@ -231,39 +298,57 @@ def test_receptive_field_wants_squares():
         receptive_field(nn.Sequential(nn.Conv2d(1, 2, (3, 5))))
 
 
-@every_network
-def test_comments_beside_the_layers(network):
+# Where the shapes of a network's layers stand, and the network with all of them.
+COMMENTED = {light_layers: SchedulerNet, FullyConnectedNet: PooledHeadNet,
+             **{network: network for network in (Baseline, OneCycleNet, RotationNet, DropoutEverywhereNet,
+                                                 StridedNet, SmallNet, TinyNet, AccurateNet)}}
+KERNELS = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
+
+
+@pytest.mark.parametrize("place", COMMENTED, ids=lambda place: place.__name__)
+def test_comments_beside_the_layers(place):
     """The shapes and receptive fields in model.py's comments are the computed ones."""
-    source = Path(model.__file__).read_text().split(f"class {network.__name__}(")[1].split("\nclass ")[0].split("\n# Ref")[0]
-    commented = [tuple(map(int, found)) for found in re.findall(r"# +(\d+) x +(\d+) x +\d+ +(\d+)$", source, re.M)]
+    commented = re.findall(r"^ +(\*?).*# +(\d+) x +(\d+) x +(\d+) +(\d+)$", inspect.getsource(place), re.M)
+    network = COMMENTED[place]
     rows, x, computed = iter(receptive_field(network())), torch.zeros(1, 1, 28, 28), []
     for layer in network().eval().layers:
         x = layer(x)
-        kernels = [part for part in layer.modules() if isinstance(part, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d))]
+        kernels = [part for part in layer.modules() if isinstance(part, KERNELS)]
         if kernels:
             *_, row = [next(rows) for _ in kernels]   # a block's field is that of its last convolution
-            computed.append((x.shape[1], x.shape[2], row.receptive_field))
-    assert commented == computed
+            computed.append((*x.shape[1:], row.receptive_field))
+    for line, (star, *_) in enumerate(commented):
+        if star:   # it stands for several layers, with the comment of the last
+            del computed[line:line + len(computed) - len(commented)]
+    assert [tuple(map(int, numbers)) for _, *numbers in commented] == computed
+
+
+@every_network
+def test_every_network_has_such_comments(network):
+    assert {network, network.__base__} & set(COMMENTED) or "light_layers(" in inspect.getsource(network)
 
 
 def test_a_separable_block_mixes_channels_only_in_its_1x1_convolution():
     depthwise, pointwise, *rest = separable_block(6, 9, padding=1)
     assert (depthwise.groups, depthwise.padding, pointwise.kernel_size) == (6, (1, 1), (1, 1))
-    assert [type(layer).__name__ for layer in rest] == ["BatchNorm2d", "SiLU"] and count_parameters(separable_block(6, 9)) == 9 * 6 + 6 * 9 + 2 * 9
+    assert [type(layer) for layer in rest] == [nn.BatchNorm2d, nn.SiLU]
+    assert count_parameters(separable_block(6, 9)) == 9 * 6 + 6 * 9 + 2 * 9
 
 
 @pytest.mark.parametrize("network, norms, rates, head", [
     (Baseline, 0, (), "fully connected"), (LightNet, 0, (), "none"), (BatchNormNet, 7, (), "none"),
     (DropoutNet, 7, (0.25,), "none"), (GapNet, 7, (0.25,), "global average pooling"),
     (SchedulerNet, 6, (0.1,), "global average pooling"), (OneCycleNet, 5, (0.1,), "global average pooling"),
-    (RotationNet, 8, (0.05,) * 8, "global average pooling"), (DropoutEverywhereNet, 7, (0.05,) * 7, "global average pooling"),
-    (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"), (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected"),
+    (RotationNet, 8, (0.05,) * 8, "global average pooling"),
+    (DropoutEverywhereNet, 7, (0.05,) * 7, "global average pooling"),
+    (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"),
+    (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected"),
     (SmallNet, 5, (), "global average pooling"), (TinyNet, 6, (), "global average pooling")])
 def test_check(network, norms, rates, head):
     answers = check(network(), max_parameters=5_935)
     assert answers == (COUNTS[network], 5_935, norms, rates, head)
-    assert answers.within_limit == (network in (LightNet, SchedulerNet, SmallNet, TinyNet))
-    assert head in repr(answers) and f"{COUNTS[network]:,}" in repr(answers)
+    limit = "within" if network in (LightNet, SchedulerNet, SmallNet, TinyNet) else "OVER"
+    assert head in repr(answers) and f"{COUNTS[network]:,} ({limit} 5,935)" in repr(answers)
 
 
 class Functional(nn.Module):
@@ -279,10 +364,3 @@ class Functional(nn.Module):
 
 def test_check_looks_at_what_is_called():
     assert check(Functional())[2:] == (0, (0.3,), "global average pooling")
-
-
-def test_check_leaves_the_network_alone():
-    net = BatchNormNet().train()
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    check(net), receptive_field(net)
-    assert net.training and all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

@@ -1,47 +1,48 @@
-"""The committed notebooks, records, pictures and README, read but not run.
+"""The committed notebooks, records and README, read but not run.
 
 nbval alone passes a stripped notebook, an ignored cell and a misspelt marker; this does not.
-`python run.py NAME` mends what is found here, or the notebook's text must be.
+`python run.py --record NAME` mends what is found here, or the notebook's text must be.
 """
 
+import ast
 import re
-import statistics
+from types import SimpleNamespace
 
-import nbformat
 import pytest
+import torch
 
 import model
-import report
-import run
-import seeds
-import utils
-from references import PUBLISHED, STATEMENTS
+from lab import claims, execute, publish, recipe, records, results, sentences, text
+from lab.checkpoint import LEAST, STATES
+from utils import Data, Split
 
-NAMES = run.names()
-RECORDS = run.records()
-ROWS = run.valid(run.seed_rows(RECORDS), RECORDS)
+NAMES = publish.names()
+NOTEBOOKS = {name: execute.read(name) for name in NAMES}
+RECORDS = records.read_all()
+TRAININGS = records.runs(RECORDS)
+README = publish.README.read_text()
+MARKER = "# NBVAL_IGNORE_OUTPUT"
 every_notebook = pytest.mark.parametrize("name", NAMES)
-
-
-def read(name):
-    return nbformat.read(run.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+every_record = pytest.mark.parametrize("name", RECORDS)
 
 
 def code(name):
-    return [cell for cell in read(name).cells if cell.cell_type == "code"]
+    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
 
 
 def prose(name):
-    return "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    return "\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
 
 
-def printed(cell):
-    return "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
+def shown(cell):
+    """Return all text in the outputs of a cell."""
+    kinds = "text/plain", "text/html"
+    return "".join(output.get("text", "") + "".join(output.get("data", {}).get(kind, "") for kind in kinds)
+                   for output in cell.outputs)
 
 
-def test_the_ladder_is_here():
-    assert NAMES[:9] == ["1_baseline", "2_batch_norm", "3_dropout", "4_gap", "5_scheduler",
-                         "6_one_cycle", "7_rotation", "8_dropout_everywhere", "9_fully_connected"]
+def test_every_notebook_is_recorded():
+    assert [int(name.split("_")[0]) for name in NAMES] == list(range(1, len(NAMES) + 1))
     assert list(RECORDS) == NAMES
 
 
@@ -51,50 +52,56 @@ def test_the_ladder_is_here():
 def test_executed_from_top_to_bottom(name):
     cells = code(name)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    silent = [i for i, cell in enumerate(cells[1:], 2) if not cell.outputs]
+    silent = [number for number, cell in enumerate(cells[1:], 2) if not cell.outputs]
     assert not silent, f"code cells without output: {silent}; after the set-up, each one shows something"
 
 
 @every_notebook
 def test_outputs_are_clean(name):
+    paths = r"(?<![\w.])/(home|root|tmp|content|Users|usr|work|var)/|0x[0-9a-f]{6}"
     for number, cell in enumerate(code(name), 1):
+        assert not re.search(paths, shown(cell)), f"cell {number}"
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr", f"cell {number}"
-            text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
-            assert not re.search(r"(?<![\w.])/(home|root|tmp|content|Users|usr|work|var)/|0x[0-9a-f]{6}", text), f"cell {number}"
 
 
 @every_notebook
 def test_metadata(name):
-    metadata = read(name).metadata
+    metadata = NOTEBOOKS[name].metadata
     assert metadata.kernelspec.name == "python3" and "widgets" not in metadata
     assert metadata.accelerator == "GPU" and metadata.colab == {"gpuType": "T4", "provenance": []}
-    assert all(not cell.metadata for cell in read(name).cells)
+    assert all(not cell.metadata for cell in NOTEBOOKS[name].cells)
 
 
 @every_notebook
-def test_markers_are_whole_lines(name):
+def test_what_depends_on_the_machine_is_not_compared_and_all_else_is(name):
     """nbval silently ignores a marker with anything else on its line, and would then compare, or not."""
     for cell in code(name):
-        for line in cell.source.splitlines():
-            assert "nbval" not in line.lower() or line == "# NBVAL_IGNORE_OUTPUT"
-        if "# NBVAL_IGNORE_OUTPUT" in cell.source:   # only what differs from machine to machine may be left uncompared
-            assert "MNIST" in printed(cell)
-            assert not re.search(r"summary\(|receptive_field\(|check\(|keep_record\(|verdict\(", cell.source)
+        lines = cell.source.splitlines()
+        assert all("nbval" not in line.lower() or line == MARKER for line in lines)
+        if "Results(" in cell.source or re.search(r"  epoch |\d\.\d\d %", shown(cell)):
+            assert MARKER in lines, "measured, so another machine prints something else"
+        if MARKER in lines:
+            assert "Results(" in cell.source or "MNIST" in shown(cell), "the same on every machine"
+            assert not re.search(r"\b(summary|receptive_field|check|compare)\(", cell.source)
 
 
 @every_notebook
 def test_skeleton(name):
-    cells = read(name).cells
-    assert cells[0].source.startswith(f"# {name.split('_')[0]}. ") and "**Target.**" in cells[0].source
-    headings = re.findall(r"^## (.+)$", prose(name), re.M)
-    assert headings[-2:] == ["Results", "Analysis"]
-    assert len(cells[-1].source.split("## Analysis")[1].split()) > 60
-    sources = [cell.source for cell in code(name)]
-    order = [next(i for i, source in enumerate(sources) if part in source)
-             for part in ("sys.path", "SEED ", "summary(", "fit(", "training_curves(", "keep_record(", "verdict(")]
-    assert order == sorted(order) and order[-1] == len(sources) - 1
-    assert not any("verdict(" in source for source in sources[:-1])
+    cells = NOTEBOOKS[name].cells
+    assert cells[0].source.startswith(f"# {name.split('_')[0]}. ")
+    order = {r"^## Target$|^\*\*Target\.\*\*": "markdown", r"sys\.path": "code", "^SEED ": "code",
+             r"summary\(": "code", r"fit\(": "code", "^## Results$": "markdown", r"Results\(": "code",
+             "^## Analysis$": "markdown", "^## For the tests$": "markdown", r"compare\(results\)": "code"}
+    places = {part: [number for number, cell in enumerate(cells, 1)
+                     if cell.cell_type == kind and re.search(part, cell.source, re.M)]
+              for part, kind in order.items()}
+    assert all(places.values()), places
+    first = [numbers[0] for numbers in places.values()]
+    assert first == sorted(first) and first[-1] == len(cells), places
+    sections = re.split("^## ", prose(name), flags=re.M)
+    assert sections[-1].startswith("For the tests\n")
+    assert len(next(section for section in sections if section.startswith("Analysis\n")).split()) > 60
 
 
 @every_notebook
@@ -105,192 +112,158 @@ def test_code_is_short_and_plain(name):
 
 
 @every_notebook
-def test_badge_and_set_up_point_here(name):
-    first, set_up = read(name).cells[:2]
-    assert f"[![Open in Colab]({report.BADGE})]({report.colab(name)})" in first.source
-    assert f'REPOSITORY = "{report.REPOSITORY}"\n' in set_up.source
-
-
-@every_notebook
-def test_set_up_is_the_same_everywhere(name):
-    def shared(source):
-        return re.sub(r"^(from (model|plots|torch|utils) |import torch$).*?(?=^\S|\Z)", "", source.replace("(\n", "("), flags=re.M | re.S)
-    assert shared(code(name)[0].source) == shared(code(NAMES[0])[0].source)
+def test_set_up_is_the_same_everywhere_and_points_here(name):
+    (same, imports), (here, _) = (code(each)[0].source.split("\n\n", 1) for each in (name, NAMES[0]))
+    assert same == here and f'REPOSITORY = "{text.REPOSITORY}"\n' in same
+    assert all(isinstance(line, (ast.Import, ast.ImportFrom)) for line in ast.parse(imports).body)
+    assert f"[![Open in Colab]({text.BADGE})]({text.colab(name)})" in NOTEBOOKS[name].cells[0].source
 
 
 # ---------------------------------------------------------------- numbers
 
-@every_notebook
-def test_record_agrees_with_itself(name):
-    record = RECORDS[name]
-    assert (record["notebook"], record["dataset"], record["seed"]) == (name, "MNIST", 0)
-    for r in record["runs"]:
-        epochs = r["epochs"]
-        assert [e["epoch"] for e in epochs] == list(range(1, len(epochs) + 1))
-        assert r["last"] == epochs[-1]
-        assert r["best"] == max(epochs, key=lambda e: e["test_accuracy"])
-        assert r["seconds"] == pytest.approx(sum(e["seconds"] for e in epochs), abs=1)
-        if utils.is_step(r):
-            network = getattr(model, r["name"])
-            assert r["parameters"] == model.count_parameters(network())
-            assert r["change"] == network.__doc__.split("\n")[0]
-
-
-@every_notebook
-def test_record_was_made_by_these_cells(name):
-    assert RECORDS[name]["recipe"] == run.recipe(read(name))
-
-
-@every_notebook
-def test_targets_are_the_recorded_ones(name):
-    recorded = [r["target"] for r in RECORDS[name]["runs"] if r["target"]]
-    source = next(cell.source for cell in code(name) if "keep_record(" in cell.source)
-    assert [float(target) for target in re.findall(r"target=([\d.]+)", source)] == recorded
-    everywhere = {float(target) for cell in code(name) for target in re.findall(r"target=([\d.]+)", cell.source)}
-    assert everywhere == {*recorded, *(row["target"] for row in RECORDS[name]["sweeps"].values() if row["target"])}
-
-
-@every_notebook
+@every_record
 def test_epochs_in_the_outputs_are_the_recorded_ones(name):
-    lines = [line for cell in code(name) for line in printed(cell).splitlines() if "  epoch " in line]
-    recorded = [utils.epoch_line("MNIST", utils.Epoch(**e), len(r["epochs"]), r["scored_on"]) for r in RECORDS[name]["runs"] for e in r["epochs"]]
-    assert lines == recorded
+    lines = [line for cell in code(name) for line in shown(cell).splitlines() if "  epoch " in line]
+    assert lines == [epoch.line("MNIST", history.planned, history.scored_on)
+                     for history in RECORDS[name].runs.values() for epoch in history]
 
 
-@every_notebook
+@every_record
 def test_results_in_the_outputs_are_the_recorded_ones(name):
-    cell = next(cell for cell in code(name) if "keep_record(" in cell.source)
-    assert printed(cell).strip() == utils.results_table(RECORDS[name])
+    """Run, claim and target; what stands between them is of the seeds that were there at that time."""
+    table = shown(next(cell for cell in code(name) if "Results(" in cell.source))
+    for (_, figure), row in results.Results(name, RECORDS[name].runs).table().iterrows():
+        line = ".*".join(re.escape(part) for part in (figure, row["this run"], row["claim"], row["target"]))
+        assert re.search(line, table), f"{figure}: expected {dict(row)}"
 
 
-@every_notebook
-def test_sweeps_agree_with_themselves_and_the_outputs(name):
-    sweeps = RECORDS[name]["sweeps"]
-    for label, row in sweeps.items():
-        accuracies = list(row["accuracies"].values())
-        assert list(row["accuracies"]) == list(row["seconds"]) == [str(seed) for seed in range(len(accuracies))]
-        least = 5 if row["target"] or not row["once"] else 2   # a road is shorter
-        assert len(accuracies) >= least and (row["mean"], row["minimum"]) == (pytest.approx(statistics.mean(accuracies)), min(accuracies))
-        assert row["sd"] == pytest.approx(statistics.stdev(accuracies))
-        assert row["median_seconds"] == statistics.median(row["seconds"].values())
-        assert row["once"] == bool(row["recipe"])
-        if row["once"]:
-            assert row["recipe"].startswith(f"{row['parameters']} parameters, ") and f", {row['epochs']} epochs, " in row["recipe"]
-        if row["scored_on"] == "test" and row["once"]:
-            assert row["accuracies"] == {seed: round(100 - len(places) / 100, 2) for seed, places in row["wrong"].items()}
-            assert all(places == sorted(set(places)) and 0 <= places[0] <= places[-1] < 10_000 for places in row["wrong"].values())
-            assert f"MNIST: {label}: {' '.join(f'{accuracy:.2f}' for accuracy in accuracies)} %\n" in "".join(map(printed, code(name)))
-    tables = [printed(cell).strip() for cell in code(name) if "sweep_table(" in cell.source]
-    assert tables == ([utils.sweep_table(RECORDS[name])] if sweeps else [])
-
-
-@every_notebook
-def test_a_step_is_trained_again(name):
-    """Only what a step is compared with may be taken from the record."""
-    for r in RECORDS[name]["runs"]:
-        assert not (r["once"] and utils.is_step(r)), r["name"]
-    once = {(name, r["name"]) for r in RECORDS[name]["runs"] if r["once"]}
-    assert once == set(re.findall(r'= once\("(\w+)", "([\w ]+)"', "\n".join(cell.source for cell in code(name))))
-
-
-@every_notebook
+@every_record
 def test_measures_in_the_outputs_are_the_recorded_ones(name):
-    """What the notebook measured beside its training stands in its outputs, to the last digit."""
-    outputs = "".join(printed(cell) for cell in code(name))
-    for measure, value in RECORDS[name]["measures"].items():
-        assert re.search(rf"(?<![\d.]){re.escape(f'{value:.2f}')}(?!\d)", outputs), f"{measure} = {value}"
+    outputs = "".join(map(shown, code(name)))
+    for measure, value in RECORDS[name].measures.items():
+        number = f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", outputs), f"{measure} = {number}"
 
 
-@every_notebook
-def test_verdict_in_the_outputs_is_the_recorded_one(name):
-    lines = printed(code(name)[-1]).splitlines()
-    expected = []
-    for r in RECORDS[name]["runs"]:
-        if r["once"]:
-            expected.append(f"MNIST, {r['name']}: from the record, not trained again")
-            continue
-        expected.append(f"MNIST, {r['name']}: {r['parameters']:,} parameters, {len(r['epochs'])} epochs,")
-        if r["target"]:
-            expected.append(f"MNIST, {r['name']}: target {r['target']:g} {'met' if utils.is_met(r) else 'missed'}, as recorded")
-    expected += [f"MNIST, {label}: {'from the record, not trained again' if row['once'] else 'within'}" for label, row in RECORDS[name]["sweeps"].items()]
-    assert len(lines) == len(expected) and all(line.startswith(start) for line, start in zip(lines, expected))
+@every_record
+def test_last_cell_prints_what_it_prints_of_the_record(name, capsys):
+    record, last = RECORDS[name], code(name)[-1]
+    made = SimpleNamespace(notebook=name, runs=record.runs, record=record, trainings=TRAININGS)
+    exec(last.source, {"results": made, "compare": results.compare, "says": results.says})
+    assert capsys.readouterr().out == shown(last)
 
 
-@every_notebook
+@every_record
+def test_sentences_are_true(name):
+    assert sentences.said_in(NOTEBOOKS[name], RECORDS[name]), "no sentence is held to the record"
+    assert sentences.false_in(NOTEBOOKS[name], RECORDS[name]) == []
+
+
+@every_record
 def test_numbers_in_the_text_are_the_recorded_ones(name):
-    for cell in read(name).cells:
+    for cell in NOTEBOOKS[name].cells:
         if cell.cell_type == "markdown":
-            assert cell.source == report.with_numbers(cell.source, RECORDS, ROWS, name)
+            assert cell.source == text.with_numbers(cell.source, RECORDS, TRAININGS, name)
 
 
-@every_notebook
+@pytest.mark.parametrize("name", [*NAMES, "README"])
 def test_measured_numbers_in_the_text_name_their_source(name):
-    """A percentage with two decimals is a measurement and carries its source, unless others claim it."""
-    claims = {f"{s.value:.2f}" for s in STATEMENTS if s.value} | {f"{accuracy:.2f}" for *_, accuracy in PUBLISHED}
-    plain = re.findall(r"(?<![\d.])\d\d\.\d\d(?!\d)", report.NUMBER.sub("", prose(name)))
-    assert not set(plain) - claims
+    """A percentage with two decimals is a measurement and carries its source, if it is no claim or target."""
+    values = [*claims.CLAIMS["value"], *claims.TARGETS["value"], *claims.PUBLISHED["accuracy"]]
+    tables = re.compile(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", re.S)
+    written = tables.sub("", README) if name == "README" else prose(name)
+    measured = set(re.findall(r"(?<![\d.])\d\d\.\d\d(?!\d)", text.NUMBER.sub("", written)))
+    assert not measured - {f"{value:.2f}" for value in values}
 
 
-@every_notebook
-def test_picture_is_the_notebooks(name):
-    same = (run.RESULTS / f"{name}.png").read_bytes() == run.picture(read(name))
-    assert same, f"results/{name}.png is not the last picture of the notebook"   # pytest would take hours to print how they differ
+# ---------------------------------------------------------------- records
+
+@every_record
+def test_record_is_of_these_networks_and_of_mnist(name):
+    """Every layer that was recorded is the one that the class in model.py has today."""
+    blank = Data("MNIST", Split(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.long)), None)
+    assert f'"SEED", {RECORDS[name].seed})' in "".join(cell.source for cell in code(name))
+    for label, history in RECORDS[name].runs.items():
+        assert (history.dataset, history.recipe["epochs"]) == ("MNIST", str(history.planned)), label
+        if label.split(",")[0] == history.network:   # others are built with arguments of their own
+            net = getattr(model, history.network)()
+            here = recipe.describe(net, blank, torch.optim.SGD(net.parameters()), None, 1, 1, None, False)
+            different = recipe.differences(history.recipe, here)
+            assert not [text for text in different if text.startswith("layer")], label
+            assert history.parameters == model.count_parameters(net), label
 
 
-def test_checksums():
-    """Whatever else was changed by hand since run.py wrote it: `sha256sum -c results/SHA256SUMS` says the same."""
-    changed = set(run.SUMS.read_text().splitlines()) ^ set(run.checksums().splitlines())
-    assert not changed, "not as run.py wrote it: " + ", ".join(sorted({line.split()[1] for line in changed}))
+@every_record
+def test_misread_images_are_as_many_as_the_accuracy_says(name):
+    record = RECORDS[name]
+    assert set(record.misread) == {label for label in record.runs if record[label].test is not None}
+    for label, by_seed in record.misread.items():
+        accuracy = records.over_seeds(name, label, "test", TRAININGS)
+        assert str(record.seed) in by_seed
+        for seed, places in by_seed.items():
+            assert places == sorted(set(places)) and 0 <= places[0] <= places[-1] < 10_000
+            if int(seed) in accuracy:
+                assert len(places) == round(10_000 - 100 * accuracy[int(seed)]), (label, seed)
 
 
-# ---------------------------------------------------------------- seeds and claims
-
-def test_seeds_are_as_run_py_writes_them():
-    text = run.SEEDS.read_text()
-    assert text == seeds.write(run.seed_rows(RECORDS)), "results/seeds.csv differs from the records; `python run.py --text` mends it"
-    for row in ROWS:
-        assert row.last <= row.best and row.epochs >= row.best_epoch >= 1 and 0 < row.first <= row.best <= 100
-
-
-@pytest.mark.parametrize("network", sorted({(s.notebook, s.run) for s in STATEMENTS}), ids="/".join)
-def test_every_claim_was_measured_over_seeds(network):
-    assert len({row.seed for row in ROWS if (row.notebook, row.run) == network}) >= 3
+def test_rows_of_other_seeds_can_be():
+    assert records.RUNS.read_text() == records.rows_text(records.read_rows())
+    for row in TRAININGS.itertuples():
+        assert row.best_train >= max(row.first_train, row.last_train) and row.seconds > 0, row
+        if row.scored_on:
+            known = {1: row.first, row.epochs: row.last}   # the best epoch may be one of these
+            assert row.best_epoch in range(1, row.epochs + 1), row
+            assert row.best >= max(known.values()) and row.best == known.get(row.best_epoch, row.best), row
 
 
-def test_every_network_is_the_claims():
-    assert {run for _, run in {(s.notebook, s.run) for s in STATEMENTS}} == {
-        r["name"] for name in NAMES[:9] for r in RECORDS[name]["runs"] if utils.is_step(r)}
+def test_states_are_those_of_the_records():
+    """The state before the last epoch of every training that is long enough: `pytest --nbval` needs it."""
+    wanted = {f"{recipe.digest(history.recipe)}-{record.seed}.pt": (history.recipe, record.seed)
+              for record in RECORDS.values() for history in record.runs.values() if len(history) >= LEAST}
+    assert {path.name for path in STATES.glob("*.pt")} == set(wanted)
+    for name, of in wanted.items():
+        state = torch.load(STATES / name, weights_only=True)
+        assert (state["recipe"], state["seed"]) == of, f"results/states/{name} is of another training"
 
 
-@pytest.mark.parametrize("name", NAMES[:9])
-def test_claims_in_the_notebook_are_the_listed_ones(name):
-    listed = {(s.run, s.what): s.value for s in STATEMENTS if s.notebook == name}
-    for r in RECORDS[name]["runs"]:
-        if r["claim"]:
-            claimed = r["claim"]["train_accuracy"], r["claim"]["test_accuracy"]
-            assert claimed == (listed.get((r["name"], "best_train")), listed[r["name"], "best"])
-            assert f'Claim("{r["claim"]["parameters"]}", {claimed[0]}, {claimed[1]}' in re.sub(r"(\.\d)0\b", r"\1", "".join(cell.source for cell in code(name)))
+def test_claims_were_measured_over_seeds_and_targets_at_all():
+    measured = TRAININGS.groupby(["notebook", "run"])["seed"].nunique()
+    few = {run for run in zip(claims.CLAIMS["notebook"], claims.CLAIMS["run"]) if measured.get(run, 0) < 3}
+    assert not few, f"less than three seeds of {few}"
+    for target in claims.TARGETS.itertuples():
+        assert len(records.over_seeds(target.notebook, target.run, target.what, TRAININGS)), target
 
 
 def test_reproduction_is_up_to_date():
-    assert (run.RESULTS / "reproduction.md").read_text() == report.reproduction(ROWS)
+    assert (records.RESULTS / "reproduction.md").read_text() == text.reproduction(TRAININGS)
 
 
 # ---------------------------------------------------------------- README
 
-def test_readme_is_up_to_date():
-    text = run.README.read_text()
-    assert text == report.readme(text, RECORDS, ROWS)
+def test_readme_is_up_to_date_and_true():
+    assert README == text.readme(README, RECORDS, TRAININGS)
+    assert sentences.false_in_readme(README, RECORDS, TRAININGS) == []
 
 
-def test_readme_points_here():
-    text = run.README.read_text()
-    assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text)) == {report.REPOSITORY}
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)|src=\"(?!http)([^\"]+)\"", text):
-        assert (run.ROOT / "".join(target)).exists(), target
+@pytest.mark.parametrize("path", [*records.ROOT.glob("*.md"), *records.ROOT.glob("tests/*.md"),
+                                  *execute.NOTEBOOKS.glob("*.ipynb")], ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    source = prose(path.stem) if path.suffix == ".ipynb" else path.read_text()
+    for repository, there in re.findall(r"google\.com/github/([\w.-]+/[\w.-]+)/blob/main/([\w./-]+)", source):
+        assert repository == text.REPOSITORY and (records.ROOT / there).exists(), there
+    for there in re.findall(r"(?:\]\(|(?:src|href)=\")(?!http)([^)\"]+)", source):
+        file, _, heading = there.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), there
+        if heading:
+            headings = re.sub(r"[^\w \n#-]", "", target.read_text().lower()).replace(" ", "-")
+            assert re.search(f"^#+-{heading}$", headings, re.M), there
 
 
-def test_readme_lists_every_file():
-    listed = set(re.findall(r"^\| `([\w./-]+)`", run.README.read_text(), re.M))
-    ours = {path.name for path in run.ROOT.iterdir() if path.suffix in (".py", ".txt", ".ini")}
-    assert ours | {"notebooks/", "results/", "tests/"} <= listed
+def test_the_tests_that_are_named_are_there():
+    tests = records.ROOT / "tests"
+    for names in re.findall(r"`test_.+`", (tests / "README.md").read_text()):
+        source = ""
+        for file, test in re.findall(r"`(?:(test_\w+\.py)(?:::)?)?(test_\w+)?`", names):
+            source = (tests / file).read_text() if file else source
+            assert not test or f"def {test}(" in source, f"{file} {test}"

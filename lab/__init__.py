@@ -1,0 +1,1 @@
+"""The back room: what maintainers need and no notebook imports."""

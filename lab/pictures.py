@@ -1,0 +1,70 @@
+"""README's pictures, drawn from the records."""
+
+from itertools import cycle
+
+import matplotlib
+
+matplotlib.use("Agg")   # files are written, no window is opened
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"   # Okabe and Ito's
+
+
+def draw(all_records, trainings, published):
+    """Return {name: figure}, for results/NAME.png; nothing where there are no records."""
+    curves = {f"{name.split('_')[0]}  {label}": history for name, record in all_records.items()
+              for label, history in record.runs.items()
+              if label == history.network and history.scored_on == "test"}
+    if not curves:
+        return {}
+    return {"ladder": ladder(curves), "frontier": frontier(trainings, published)}
+
+
+def ladder(histories):
+    """Draw the error on the test set by epoch, on a log scale, a line per entry of {label: History}."""
+    figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
+    palette = [GREY, BLUE, "#56B4E9", PURPLE, ORANGE, GREEN, "#E69F00", "#000000", "#8C564B"]
+    for (label, history), colour, marker in zip(histories.items(), cycle(palette), cycle("os^vDPX")):
+        axis.plot([epoch.epoch for epoch in history], [100 - epoch.accuracy for epoch in history],
+                  color=colour, marker=marker, label=f"{label}: {history.last.accuracy:.2f} %")
+    axis.set_yscale("log")
+    axis.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axis.minorticks_off()
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel="epoch", ylabel="test error, %", title="MNIST: the ladder; seed 0, last epoch")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def frontier(trainings, published):
+    """Draw test error over parameters, on log scales: mean and spread of our networks, and published runs."""
+    figure, axis = plt.subplots(figsize=(11, 7), layout="constrained")
+    tested = trainings[(trainings["network"] != "DigitNet") & trainings["test"].notna()]
+    by_run = tested.groupby(["network", "parameters", "run"])["test"]
+    best = by_run.agg(mean="mean", sd="std", seeds="count").reset_index().sort_values("mean")
+    best = best.drop_duplicates(["network", "parameters"], keep="last").sort_values("parameters")
+    for number, row in enumerate(best.itertuples(), 1):
+        error, side = 100 - row.mean, -7 if number % 2 else 7   # neighbours on either side
+        label = f"{number}  {row.network}: {row.parameters:,}, {row.mean:.2f} % ({row.seeds} seeds)"
+        axis.errorbar(row.parameters, error, yerr=row.sd if row.seeds > 2 else None, fmt="o", color=BLUE,
+                      capsize=3, label=label)
+        axis.annotate(str(number), (row.parameters, error), xytext=(side, 0), textcoords="offset points",
+                      color=BLUE, ha="right" if side < 0 else "left", va="center")
+    for letter, row in zip("abcdefgh", published.itertuples(), strict=False):
+        error = 100 - row.accuracy
+        label = f"{letter}  {row.who}: {row.parameters:,}, {row.accuracy:.2f} %"
+        axis.plot(row.parameters, error, "s", color=ORANGE, label=label)
+        axis.annotate(letter, (row.parameters, error), xytext=(0, 7), textcoords="offset points",
+                      color=ORANGE, ha="center")
+    axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
+             title="MNIST: error against size; dots: ours, last epoch; squares: published, one run")
+    axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])
+    axis.set_xticks([1_000, 10_000, 100_000], ["1,000", "10,000", "100,000"])
+    axis.yaxis.minorticks_off()
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False, handlelength=1)
+    return figure
+
+
