@@ -209,8 +209,8 @@ def test_misread_images_are_as_many_as_the_accuracy_says(name):
 def test_rows_of_other_seeds_can_be():
     assert records.RUNS.read_text() == records.rows_text(records.read_rows())
     for row in TRAININGS.itertuples():
-        assert row.best_train >= max(row.first_train, row.last_train) and row.seconds > 0, row
-        if row.scored_on:
+        assert not row.best_train < max(row.first_train, row.last_train) and row.seconds > 0, row
+        if row.scored_on and row.best == row.best:   # nan: of some trainings only the last epoch is known
             known = {1: row.first, row.epochs: row.last}   # the best epoch may be one of these
             assert row.best_epoch in range(1, row.epochs + 1), row
             assert row.best >= max(known.values()) and row.best == known.get(row.best_epoch, row.best), row
