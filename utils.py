@@ -67,6 +67,11 @@ class Data(NamedTuple):
         """What an epoch is scored on: the validation split where there is one, else the test set."""
         return self.validation or self.test
 
+    @property
+    def scored_on(self):
+        """Which split an epoch is scored on: "validation", "test", or None."""
+        return "validation" if self.validation else "test" if self.test else None
+
     def unscored(self):
         """Return the data without held-out images: no epoch is scored, so nothing can be chosen on them."""
         return self._replace(test=None, validation=None)
@@ -184,6 +189,14 @@ def train_epoch(net, examples, optimizer, scheduler=None, autocast=False):
     return Score(mean.item(), 100 * hits.item() / sum(sizes))
 
 
+def step_after_epoch(scheduler, score):
+    """Let a scheduler that steps once per epoch take its step."""
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        scheduler.step(score.accuracy if scheduler.mode == "max" else score.loss)
+    elif scheduler and not isinstance(scheduler, PER_BATCH):
+        scheduler.step()
+
+
 def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment=None, autocast=False,
         checkpoint_file=None, resume=False):
     """Train `net` on `data.train`, score it on the held-out split after every epoch, return the History.
@@ -192,8 +205,8 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
     on the held-out accuracy (mode "max") or loss (mode "min"), all others after every epoch.
     augment: a function of a batch of images, such as `Augment(rotation=10)`.
     autocast: compute in 16 bits where the device does so natively, else change nothing.
-    checkpoint_file: write the whole state there after every epoch.
-    resume: go on from that file, as if the training had never stopped.
+    checkpoint_file: write the whole state there after every epoch; resume: continue from that file,
+    as if the training had never stopped.
 
     On a CPU, batch norm and dropout are computed by faster code with the same results. Without a
     held-out split nothing is scored. Interrupted from the keyboard, it returns the epochs so far.
@@ -201,7 +214,6 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
     file that cannot be resumed, FloatingPointError, with epoch and rate, where a loss is no number.
     """
     checks.arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume)
-    scored_on = "validation" if data.validation else "test" if data.test else None
     keep_memory()
     net.to(memory_format=torch.channels_last)   # the faster layout of convolutions
     training = Training(net, data, optimizer, scheduler, epochs=epochs, batch_size=batch_size,
@@ -209,9 +221,9 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
     kept = keeper(training, checkpoint_file, resume)
     history = History((Epoch(*epoch) for epoch in kept.begin()), dataset=data.name,
                       network=type(net).__name__, parameters=count_parameters(net), planned=epochs,
-                      scored_on=scored_on, seed=training.seed, recipe=training.recipe)
+                      scored_on=data.scored_on, seed=training.seed, recipe=training.recipe)
     for epoch in history:
-        print(epoch.line(data.name, epochs, scored_on))
+        print(epoch.line(data.name, epochs, data.scored_on))
     try:
         while kept.goes_on(history, epochs):
             start, epoch = time.perf_counter(), len(history) + 1
@@ -220,16 +232,13 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
             with faster(net):
                 train = train_epoch(net, bar, optimizer, scheduler, autocast)
             seconds = time.perf_counter() - start
-            score = evaluate(net, data.held_out, autocast) if scored_on else Score(None, None)
-            checks.finite([torch.tensor(score.loss or 0)], scored_on)
+            score = evaluate(net, data.held_out, autocast) if data.held_out else Score(None, None)
+            checks.finite([torch.tensor(score.loss or 0)], data.scored_on)
             lr = optimizer.param_groups[0]["lr"]
-            if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-                scheduler.step(score.accuracy if scheduler.mode == "max" else score.loss)
-            elif scheduler and not isinstance(scheduler, PER_BATCH):
-                scheduler.step()
+            step_after_epoch(scheduler, score)
             history.append(Epoch(epoch, *train, *score, lr, round(seconds, 2)))
             kept.after_epoch(history, epochs)
-            print(history.last.line(data.name, epochs, scored_on), flush=True)
+            print(history.last.line(data.name, epochs, data.scored_on), flush=True)
     except KeyboardInterrupt:
         print(f"{data.name}: interrupted after {len(history)} of {epochs} epochs; this is their history")
     except FloatingPointError as error:
