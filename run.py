@@ -36,8 +36,8 @@ def parser():
                         help="train once from each seed, such as 0-4 or 0,2,5, and add a row for each"
                              " training to results/runs.csv; what is there already is skipped")
     parser.add_argument("--cluster", metavar="ADDRESS",
-                        help="with --seeds: let the workers of this Dask cluster train, such as tcp://10.0.0.1:8786;"
-                             " needs requirements-cluster.txt")
+                        help="with --seeds: let the workers of this Dask cluster train, such as"
+                             " tcp://10.0.0.1:8786; needs requirements-cluster.txt")
     parser.add_argument("--predict", metavar="IMAGE",
                         help="say which digit is in the picture IMAGE, dark on light or light on dark")
     parser.add_argument("--text", action="store_true",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas
 
 from lab import claims, execute, pictures, records, sentences, text
 from lab.checkpoint import STATES, UNFINISHED
@@ -61,7 +62,7 @@ def add_seed(name, seed, fresh):
     if seed != recorded.seed:
         for label, by_seed in fresh.misread.items():
             recorded.misread.setdefault(label, {}).update(by_seed)
-        table = records.pandas.concat([records.read_rows(), records.rows(fresh)])
+        table = pandas.concat([records.read_rows(), records.rows(fresh)])
         write({RESULTS / f"{name}.json": records.record_text(recorded).encode(),
                RUNS: records.rows_text(table).encode()})
         renew()
