@@ -43,8 +43,9 @@ def frontier(trainings, published):
     figure, axis = plt.subplots(figsize=(11, 7), layout="constrained")
     tested = trainings[(trainings["network"] != "DigitNet") & trainings["test"].notna()]
     by_run = tested.groupby(["network", "parameters", "run"])["test"]
-    best = by_run.agg(mean="mean", sd="std", seeds="count").reset_index().sort_values("mean")
-    best = best.drop_duplicates(["network", "parameters"], keep="last").sort_values("parameters")
+    best = by_run.agg(mean="mean", sd="std", seeds="count").reset_index()
+    best = best.sort_values(["seeds", "mean"]).drop_duplicates(["network", "parameters"], keep="last")
+    best = best.sort_values("parameters")
     for number, row in enumerate(best.itertuples(), 1):
         error, side = 100 - row.mean, -7 if number % 2 else 7   # neighbours on either side
         label = f"{number}  {row.network}: {row.parameters:,}, {row.mean:.2f} % ({row.seeds} seeds)"
