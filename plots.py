@@ -133,6 +133,8 @@ def misread_sheet(data, misread, columns=10):
     misread: {seed: places in the test set}, as a Record has them. Over each image its label and by how many
     of the seeds it is misread; a star marks a label that is known to be doubtful.
     """
+    if data.name != "MNIST":
+        misread = {}   # the recorded places are MNIST's
     often, seeds = often_misread(misread), len(misread)
     titles = [f"{data.test.labels[place]}{'*' if place in DOUBTFUL else ''} ({count}/{seeds})"
               for place, count in often.items()]

@@ -86,10 +86,14 @@ def test_mistakes_show_truth_and_prediction(net, sample):
 
 def test_misread_sheet_marks_doubtful_labels(sample, monkeypatch):
     monkeypatch.setattr(plots, "DOUBTFUL", {3})
-    figure, labels = plots.misread_sheet(sample, {"0": [2, 3], "1": [3], "2": [2, 3, 5]}), sample.test.labels
+    data, labels = sample._replace(name="MNIST"), sample.test.labels
+    figure = plots.misread_sheet(data, {"0": [2, 3], "1": [3], "2": [2, 3, 5]})
     assert {f"{labels[3]}* (3/3)", f"{labels[2]} (2/3)"} <= set(texts(figure))
-    assert texts(figure)[-1].startswith("digits sample: 2 images")   # the third is misread by one of three
-    assert "digits sample: 0 images" in texts(plots.misread_sheet(sample, {"0": [], "1": []}))[-1]
+    assert texts(figure)[-1].startswith("MNIST: 2 images")   # the third is misread by one of three
+
+
+def test_recorded_places_are_not_looked_for_in_the_digits_sample(sample):
+    assert "digits sample: 0 images" in texts(plots.misread_sheet(sample, {"0": [9_999]}))[-1]
 
 
 # ---------------------------------------------------------------- of README
