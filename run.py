@@ -13,6 +13,8 @@ from lab import classify, execute, mnist, publish, seeds
 from lab.execute import RunError
 from lab.records import ROOT, RecordError
 from model import MostAccurateNet
+from studies import STUDIES
+from utils import fit
 
 RUNS = ROOT / "runs"   # git ignores it: whatever a reader runs leaves what is published alone
 
@@ -26,7 +28,8 @@ def parser():
                     " is published stays as it is.",
         epilog="examples: `python run.py 5_scheduler`, `python run.py --all`,"
                " `python run.py 4_gap --seeds 0-4`, `python run.py --record 4_gap`")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names)}; or, with --seeds, a study of studies.py:"
+                             f" {', '.join(STUDIES)}")
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
     parser.add_argument("--record", action="store_true",
                         help="for maintainers: publish what the notebooks give, in notebooks/, results/ and"
@@ -51,13 +54,17 @@ def parse(arguments):
     """Return the parsed command line; exit with a message where it does not fit together."""
     command = parser()
     options = command.parse_args(arguments)
-    unknown = [name for name in options.names if name not in publish.names()]
+    studies = [name for name in options.names if name in STUDIES]
+    unknown = [name for name in options.names if name not in [*publish.names(), *STUDIES]]
     if options.repo and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
         command.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
     if unknown:
-        command.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(publish.names())}")
+        command.error(f"no notebook or study named {', '.join(unknown)}; there are"
+                      f" {', '.join([*publish.names(), *STUDIES])}")
     if not (options.names or options.all or options.text or options.repo or options.predict):
         command.error("name a notebook, or --all")
+    if studies and (not options.seeds or options.cluster):
+        command.error(f"{studies[0]} is a study: it takes --seeds, and no --cluster")
     if options.cluster and not options.seeds:
         command.error("--cluster goes with --seeds")
     if options.cluster and not importlib.util.find_spec("distributed"):
@@ -104,7 +111,9 @@ def work(options):
     elif not mnist.at_hand() and (options.record or options.seeds):   # a download is in no notebook's output
         raise RunError("no MNIST here and no network to fetch it from; the digits sample is not recorded")
     elif options.seeds:
-        failed = seeds.run(chosen, options.seeds, options.cluster)
+        for name in [name for name in chosen if name in STUDIES]:
+            seeds.run_study(name, STUDIES[name], fit, options.seeds)
+        failed = seeds.run([name for name in chosen if name not in STUDIES], options.seeds, options.cluster)
     else:
         for name in chosen:
             print(f"--- {name}", flush=True)

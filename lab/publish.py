@@ -68,6 +68,15 @@ def add_seed(name, seed, fresh):
         renew()
 
 
+def add_trial(made):
+    """Add a Record of one training of a study to results/studies.csv, in place of an older one of its name."""
+    new = records.rows(made)
+    table = pandas.concat([records.read_rows(records.STUDIES), new])
+    table = table.drop_duplicates(["notebook", "run", "seed"], keep="last")
+    write({records.STUDIES: records.rows_text(table).encode()})
+    renew()
+
+
 def renew():
     """Renew all that follows from the records, and list the sentences that are false."""
     everything = records.read_all()

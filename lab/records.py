@@ -2,8 +2,9 @@
 
 results/NAME.json has what notebook NAME gave with the record's own seed: every epoch of its trainings, the
 places of the misread test images, and the measures that its text quotes. results/runs.csv has a row for each
-training from another seed, whose epochs are not kept. `runs` puts both into one table. Best, last, mean and
-spread are computed when they are read, and stand in no file.
+training from another seed, whose epochs are not kept. `runs` puts both into one table. results/studies.csv
+has the trainings of studies.py, in the same form. Best, last, mean and spread are computed when they are read,
+and stand in no file.
 """
 
 import json
@@ -21,8 +22,11 @@ from lab.history import Epoch, History
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 RUNS = RESULTS / "runs.csv"
+STUDIES = RESULTS / "studies.csv"
 NUMBERS = ["seed", "parameters", "epochs", "first_train", "first", "best_train", "best", "best_epoch",
            "last_train", "last", "last_loss", "test", "seconds"]
+PLACES = dict.fromkeys(["first_train", "first", "best_train", "best", "last_train", "last", "test"], 2) | {
+    "last_loss": 4}
 COLUMNS = ["notebook", "run", "recipe", "network", "scored_on", *NUMBERS, "torch", "device"]
 
 
@@ -131,51 +135,52 @@ def rows(record):
         {"notebook": record.notebook, "run": label, "seed": record.seed,
          "recipe": recipe.digest(history.recipe), "network": history.network,
          "parameters": history.parameters, "scored_on": history.scored_on or "",
-         "epochs": history.planned, "first_train": history[0].train_accuracy,
-         "best_train": max(epoch.train_accuracy for epoch in history),
-         "last_train": history.last.train_accuracy,
-         **(_scores(history) if history.scored_on else {}),
-         "test": history.test,
+         "epochs": history.planned, **(_figures(history) if history else {}), "test": history.test,
          "seconds": round(sum(epoch.seconds for epoch in history), 1), **environment}
-        for label, history in record.runs.items()], columns=COLUMNS)
+        for label, history in record.runs.items()], columns=COLUMNS).round(PLACES)
 
 
-def _scores(history):
-    best, last = history.best, history.last
-    return {"first": history[0].accuracy, "best": best.accuracy, "best_epoch": best.epoch,
-            "last": last.accuracy, "last_loss": last.loss}
+def _figures(history):
+    train = [epoch.train_accuracy for epoch in history]
+    figures = {"first_train": train[0], "best_train": max(train), "last_train": train[-1]}
+    if history.scored_on:
+        best, last = history.best, history.last
+        figures |= {"first": history[0].accuracy, "best": best.accuracy, "best_epoch": best.epoch,
+                    "last": last.accuracy, "last_loss": last.loss}
+    return figures
 
 
-def read_rows():
-    """Return the rows in results/runs.csv. Raises RecordError that names the line which is none."""
-    if not RUNS.exists():
+def read_rows(path=RUNS):
+    """Return the rows in results/runs.csv, or in studies.csv. Raises RecordError that names a line which is none."""
+    if not path.exists():
         return pandas.DataFrame(columns=COLUMNS)
     try:
-        table = pandas.read_csv(RUNS, dtype=str, keep_default_na=False)
+        table = pandas.read_csv(path, dtype=str, keep_default_na=False)
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
-        raise RecordError(f"results/{RUNS.name}: {error}") from None
+        raise RecordError(f"results/{path.name}: {error}") from None
     if list(table.columns) != COLUMNS:
-        raise RecordError(f"results/{RUNS.name}, line 1: expected the columns {', '.join(COLUMNS)}")
+        raise RecordError(f"results/{path.name}, line 1: expected the columns {', '.join(COLUMNS)}")
     for column in NUMBERS:
         numbers = pandas.to_numeric(table[column], errors="coerce")
         wrong = table.index[numbers.isna() & (table[column] != "")]
         if len(wrong):
             found = table[column][wrong[0]]
-            raise RecordError(f"results/{RUNS.name}, line {wrong[0] + 2}: {column} is {found!r}")
+            raise RecordError(f"results/{path.name}, line {wrong[0] + 2}: {column} is {found!r}")
         table[column] = numbers
     incomplete = table.index[table[["seed", "parameters", "epochs", "seconds"]].isna().any(axis=1)]
     if len(incomplete):
-        raise RecordError(f"results/{RUNS.name}, line {incomplete[0] + 2}: a row without seed, parameters,"
+        raise RecordError(f"results/{path.name}, line {incomplete[0] + 2}: a row without seed, parameters,"
                           " epochs or seconds")
     return table
 
 
 def rows_text(table):
-    """Return rows as the text of results/runs.csv: one for each training."""
+    """Return rows as the text of results/runs.csv or studies.csv: one for each training."""
     table = table.astype({"seed": int, "parameters": int, "epochs": int}).astype({"best_epoch": "Int64"})
     table = table.drop_duplicates(["notebook", "run", "seed", "recipe"], keep="last")
-    order = table["notebook"].str.extract(r"^(\d+)", expand=False).astype(int)
-    table = table.assign(order=order).sort_values(["order", "run", "seed", "recipe"]).drop(columns="order")
+    order = table["notebook"].str.extract(r"^(\d+)", expand=False).fillna(0).astype(int)   # a study has none
+    by = ["order", "notebook", "run", "seed", "recipe"]
+    table = table.assign(order=order).sort_values(by).drop(columns="order")
     return table.to_csv(index=False, lineterminator="\n")
 
 

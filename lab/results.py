@@ -26,7 +26,7 @@ class Results:
     def __init__(self, notebook, runs, weights=None, **measures):
         self.notebook, self.runs, seed = notebook, runs, next(iter(runs.values())).seed
         misread = {label: {str(seed): history.misread} for label, history in runs.items() if history.misread}
-        made = Record(notebook, seed, runs, misread, measures, _environment())
+        made = Record(notebook, seed, runs, misread, measures, environment())
         everything = records.read_all()
         self.record = everything.get(notebook)
         folder = os.environ.get("RECORD_DIR")   # run.py's: it reads there what the notebook gave
@@ -113,7 +113,7 @@ def mean_and_sd(values, digits=2):
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f} ({len(values)} seeds)"
 
 
-def _environment():
+def environment():
     """Return what else the digits of a run depend on: versions and kind of device, no name of a machine."""
     on_gpu = torch.cuda.is_available()
     return {"python": platform.python_version(), "torch": torch.__version__,

@@ -1,9 +1,10 @@
-"""A notebook trained from several seeds, here one after another or by the workers of a Dask cluster.
+"""A notebook or a study trained from several seeds; notebooks also by the workers of a Dask cluster.
 
 `python run.py NAME --seeds 0-4` is the way in.
 """
 
 import argparse
+import inspect
 import os
 import re
 import subprocess
@@ -11,9 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab import publish, records
+from lab import publish, recipe, records
 from lab.execute import RunError, execute
-from lab.records import ROOT
+from lab.history import History
+from lab.records import ROOT, Record
+from lab.results import environment
 
 
 def parse(text):
@@ -122,3 +125,39 @@ def project_files():
     wanted = "*.py", "README.md", "lab/*.*", "notebooks/*.ipynb", "results/*.json", "results/*.csv"
     paths = [path for pattern in wanted for path in ROOT.glob(pattern)]
     return {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
+
+
+# ---------------------------------------------------------------- studies
+
+def run_study(name, study, fit, wanted):
+    """Train a study of studies.py with `fit` from each wanted seed, but for the trainings that are there.
+
+    A training whose loss is no number gets a row without figures: that it cannot be trained is a result.
+    """
+    for seed in wanted:
+        for trial in study(seed):
+            description, there = _describe(fit, trial.arguments), records.read_rows(records.STUDIES)
+            row = [name, trial.run, recipe.digest(description), seed]
+            if (there[["notebook", "run", "recipe", "seed"]] == row).all(axis=1).any():
+                print(f"{name}, {trial.run}, seed {seed}: there already", flush=True)
+                continue
+            print(f"--- {name}, {trial.run}, seed {seed}", flush=True)
+            try:
+                history = fit(**trial.arguments)
+                if len(history) < history.planned:
+                    raise KeyboardInterrupt
+                trial.finish(history)
+            except FloatingPointError as error:
+                print(f"{name}, {trial.run}, seed {seed}: {error}", flush=True)
+                net, data = trial.arguments["net"], trial.arguments["data"]
+                history = History(network=type(net).__name__, planned=trial.arguments["epochs"], seed=seed,
+                                  parameters=sum(p.numel() for p in net.parameters()),
+                                  scored_on=data.scored_on, recipe=description)
+            publish.add_trial(Record(name, seed, {trial.run: history}, environment=environment()))
+
+
+def _describe(fit, arguments):
+    """Return the recipe of a call of `fit`."""
+    call = inspect.signature(fit).bind(**arguments)
+    call.apply_defaults()
+    return recipe.describe(*(call.arguments[name] for name in inspect.signature(recipe.describe).parameters))

@@ -1,0 +1,159 @@
+"""Trainings that stand behind a table and that no notebook makes.
+
+What an idea is worth where it can work, and what may lie behind two claims that nobody here reached.
+`python run.py NAME --seeds 0-4` trains study NAME: a row for each training goes to results/studies.csv, and
+results/studies.md has the tables. A study is a generator: from a seed, it yields each training as a `Trial`
+that is to be made before the next one is asked for, so that every training starts from that seed alone.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from model import DigitNet, OneCycleNet, RotationNet, SchedulerNet, light_layers
+from utils import Augment, Split, evaluate, load_mnist, pick_device, score_once, set_seed
+
+
+class Trial(NamedTuple):
+    """One training of a study: its name, the arguments of `fit`, and what is done with the History then."""
+    run: str
+    arguments: dict
+    finish: Callable = lambda history: None
+
+
+def trial(run, net, data, optimizer, scheduler=None, finish=lambda history: None, **settings):
+    """Return a Trial of these arguments of `fit`."""
+    return Trial(run, dict(net=net, data=data, optimizer=optimizer, scheduler=scheduler, **settings), finish)
+
+
+def seeded(seed, data, make, *arguments, **named):
+    """Return a network made from `seed`, on the device of `data`."""
+    set_seed(seed)
+    return make(*arguments, **named).to(data.train.images.device)
+
+
+def sgd(net, lr):
+    """Return the optimizer of the ladder."""
+    return torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+
+
+# ---------------------------------------------------------------- each idea where it can work
+
+BEST_RATE = {True: 0.3, False: 0.1}   # with and without batch norm, after one epoch: batch_norm_rates
+
+
+def pooled(norm=True, dropout=0.0):
+    """Return the light network with global average pooling, and with batch norm and dropout as asked for."""
+    return DigitNet(light_layers(norm=norm, dropout=dropout, pool=True))
+
+
+def batch_norm_rates(seed):
+    """Batch norm against the learning rate: one epoch of the light network with pooling, on validation."""
+    data = load_mnist(pick_device(), validation=True)
+    for rate in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
+        for norm in (True, False):
+            net = seeded(seed, data, pooled, norm=norm)
+            run = f"{'with' if norm else 'without'}, rate {rate:g}"
+            yield trial(run, net, data, sgd(net, rate), epochs=1)
+
+
+def batch_norm(seed):
+    """Batch norm at the best rate of each: fifteen epochs of the same network, on validation."""
+    data = load_mnist(pick_device(), validation=True)
+    for norm, rate in BEST_RATE.items():
+        net = seeded(seed, data, pooled, norm=norm)
+        yield trial(f"{'with' if norm else 'without'}, rate {rate:g}", net, data, sgd(net, rate), epochs=15)
+
+
+def dropout_few_images(seed):
+    """Dropout against the number of training images, scored once on the test set.
+
+    The rate ends at nothing, so that the last epoch does not swing; few images get more epochs.
+    """
+    data = load_mnist(pick_device())
+    for count, epochs in ((60_000, 15), (5_000, 60), (1_000, 150)):
+        few = data._replace(train=Split(*(part[:count] for part in data.train)))
+        for dropout in (0.25, 0):
+            net = seeded(seed, few, pooled, dropout=dropout)
+            optimizer = sgd(net, 0.1)
+            cycle = lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, epochs=epochs,
+                                            steps_per_epoch=len(few.train.labels.split(128)))
+            yield trial(f"{count:,} images, dropout {dropout:g}", net, few.unscored(), optimizer, cycle,
+                        finish=lambda history, net=net: score_once(history, net, data.test), epochs=epochs)
+
+
+def plateau_long(seed):
+    """The plateau scheduler of step 6 in a run that is long enough for it to act, on validation."""
+    data = load_mnist(pick_device(), validation=True)
+    for scheduled in (True, False):
+        net = seeded(seed, data, SchedulerNet)
+        optimizer = sgd(net, 0.3)
+        plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=3, factor=0.5)
+        yield trial("plateau scheduler" if scheduled else "constant rate", net, data, optimizer,
+                    plateau if scheduled else None, epochs=40, augment=Augment(rotation=7))
+
+
+# ---------------------------------------------------------------- two claims that nobody here reached
+
+C = dict(epochs=19, augment=Augment(rotation=7))   # and batches of 128: fit's default
+
+
+def adam(net, data, peak=0.005, kind=torch.optim.Adam, weight_decay=1e-4):
+    """Return C's optimizer and its one cycle up to `peak`."""
+    optimizer = kind(net.parameters(), lr=0.0005, weight_decay=weight_decay)
+    return optimizer, lr_scheduler.OneCycleLR(optimizer, max_lr=peak, pct_start=0.2, epochs=C["epochs"],
+                                              steps_per_epoch=len(data.train.labels.split(128)))
+
+
+def one_cycle_rivals(seed):
+    """Other schedules for C's network at the peak of its one cycle, on validation."""
+    data = load_mnist(pick_device(), validation=True)
+    for run, drops in (("constant 0.005", []), ("a tenth after epochs 10 and 15", [10, 15])):
+        net = seeded(seed, data, OneCycleNet)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.005, weight_decay=1e-4)
+        steps = lr_scheduler.MultiStepLR(optimizer, drops) if drops else None
+        yield trial(run, net, data, optimizer, steps, **C)
+
+
+def claim_of_c(seed):
+    """C's recipe with one change at a time of what its text leaves open, or fixes, on its own split."""
+    data = load_mnist(pick_device(), validation=True)
+    for run, changed in (("rotation 15", {"augment": Augment(rotation=15)}),
+                         ("rotation 7, shift 2 pixels", {"augment": Augment(rotation=7, shift=2)}),
+                         ("peak 0.02", {"peak": 0.02}),
+                         ("decoupled weight decay 0.05", {"kind": torch.optim.AdamW, "weight_decay": 0.05})):
+        settings = {**C, **{name: value for name, value in changed.items() if name in C}}
+        net = seeded(seed, data, OneCycleNet)
+        how = {name: value for name, value in changed.items() if name not in C}
+        yield trial(run, net, data, *adam(net, data, **how), **settings)
+    net = seeded(seed, data, OneCycleNet)
+    optimizer, cycle = adam(net, data)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
+    optimizer.register_step_post_hook(lambda *_: average.update_parameters(net))
+
+    def score_average(history):
+        history[-1] = history.last._replace(**evaluate(average.module, data.validation)._asdict())
+    yield trial("average of the weights", net, data, optimizer, cycle, finish=score_average, **C)
+
+
+def log_of_d(seed):
+    """D's network at several angles and schedules, against the numbers of its log; scored on the test set."""
+    data = load_mnist(pick_device())
+    for angle, every in ((35, 6), (20, 6), (15, 6), (10, 6), (7, 6), (10, 5), (10, 7), (10, 10), (15, 7),
+                         (10, "plateau")):
+        net = seeded(seed, data, RotationNet)
+        optimizer = sgd(net, 0.1)
+        if every == "plateau":
+            run = f"{angle} degrees, plateau"
+            schedule = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=2, factor=0.1)
+        else:
+            run = f"{angle} degrees, a tenth after every {every} epochs"
+            schedule = lr_scheduler.StepLR(optimizer, every)
+        yield trial(run, net, data, optimizer, schedule, epochs=15, augment=Augment(rotation=angle))
+
+
+STUDIES = {study.__name__: study for study in (batch_norm_rates, batch_norm, dropout_few_images, plateau_long,
+                                               one_cycle_rivals, claim_of_c, log_of_d)}
