@@ -57,27 +57,30 @@ def training_curves(histories, target=None):
     return figure
 
 
-def spread(results, labels):
-    """Draw the test accuracy of every recorded seed of some runs, a row each.
+def spread(results, labels, column="test"):
+    """Draw the accuracy after the last epoch of every recorded seed of some runs, a row each.
 
-    The band is how far a score on 10,000 images may lie from the mean, one standard deviation to either side.
+    column: "test", scored once, or "last", on what the epochs are scored on. The band is how far a score on
+    10,000 images may lie from the mean, one standard deviation to either side.
     """
     figure, axis = plt.subplots(figsize=(10, 1.1 * len(labels) + 1.9), layout="constrained")
     for place, label in enumerate(labels):
-        accuracies = results.over_seeds(label, "test")
+        accuracies = results.over_seeds(label, column)
         mean, noise = accuracies.mean(), binomial(accuracies.mean())
         band = axis.barh(place, 2 * noise, left=mean - noise, height=0.7, color=GREY, alpha=0.25)
         offsets = np.linspace(-0.2, 0.2, len(accuracies))   # seeds of the same accuracy stay apart
         dots, = axis.plot(accuracies, place + offsets, "o", color=BLUE, alpha=0.7)
         line, = axis.plot([mean, mean], [place - 0.4, place + 0.4], color=ORANGE, linewidth=3)
-        bar = target(results.notebook, label, "test")
-        goal, = axis.plot([bar, bar], [place - 0.4, place + 0.4], "k:", linewidth=2)
+        legend = {"one seed": dots, "mean": line, "binomial sd of 10,000 images": band}
+        bar = target(results.notebook, label, column)
+        if bar:
+            legend["target"], = axis.plot([bar, bar], [place - 0.4, place + 0.4], "k:", linewidth=2)
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
-    axis.set(xlabel="test accuracy, %", title="MNIST: every seed, scored once, after its last epoch")
+    scored_on = "test" if column == "test" else next(iter(results.runs.values())).scored_on
+    axis.set(xlabel=f"{scored_on} accuracy, %", title="MNIST: every seed, after its last epoch")
     axis.grid(axis="x", alpha=0.3)
-    figure.legend([dots, line, goal, band], ["one seed", "mean", "target", "binomial sd of 10,000 images"],
-                  loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

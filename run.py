@@ -28,8 +28,8 @@ def parser():
                     " is published stays as it is.",
         epilog="examples: `python run.py 5_scheduler`, `python run.py --all`,"
                " `python run.py 4_gap --seeds 0-4`, `python run.py --record 4_gap`")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names)}; or, with --seeds, a study of studies.py:"
-                             f" {', '.join(STUDIES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names)};"
+                        f" or, with --seeds, a study of studies.py: {', '.join(STUDIES)}")
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
     parser.add_argument("--record", action="store_true",
                         help="for maintainers: publish what the notebooks give, in notebooks/, results/ and"
@@ -59,8 +59,8 @@ def parse(arguments):
     if options.repo and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
         command.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
     if unknown:
-        command.error(f"no notebook or study named {', '.join(unknown)}; there are"
-                      f" {', '.join([*publish.names(), *STUDIES])}")
+        command.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(publish.names())}; and no"
+                      f" study: there are {', '.join(STUDIES)}")
     if not (options.names or options.all or options.text or options.repo or options.predict):
         command.error("name a notebook, or --all")
     if studies and (not options.seeds or options.cluster):

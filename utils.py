@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from lab import checks, mnist
 from lab.checkpoint import Training, keeper
+from lab.comparisons import difference
 from lab.device import half_precision, keep_memory
 from lab.history import Epoch, History
 from lab.layers import faster
@@ -27,8 +28,8 @@ from lab.results import Results, compare, says
 from model import count_parameters
 
 __all__ = ["BLACK", "CLASSES", "MEAN", "STD", "Augment", "Data", "Epoch", "History", "Results", "Score",
-           "Split", "batches", "compare", "evaluate", "fit", "load_mnist", "one_cycle", "pick_device",
-           "predict", "read_record", "says", "score_once", "set_seed", "train_epoch"]
+           "Split", "batches", "compare", "difference", "evaluate", "fit", "load_mnist", "one_cycle",
+           "pick_device", "predict", "read_record", "says", "score_once", "set_seed", "train_epoch"]
 CLASSES = 10
 BLACK = -MEAN / STD          # an empty pixel after normalisation
 

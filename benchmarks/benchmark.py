@@ -130,7 +130,7 @@ def step8(seed):
 
 
 def goal(name, seed, autocast=True):
-    """Train the fastest network to a goal by the recipe of 11_fastest; return seconds and test accuracy."""
+    """Train the fastest network to a goal by the recipe of 12_fastest; return seconds and test accuracy."""
     (network, epochs, augment), data = GOALS[name], load_mnist(pick_device())
     set_seed(seed)
     net = getattr(model, network)().to(data.train.labels.device)
@@ -303,7 +303,7 @@ DataLoader with two workers, layers in NCHW, float32. *Ours*: `fit` with `autoca
 Seconds of training, data in memory; from a cold start with Python, torch and the data to load. *Step 8* is
 the last step of tuomaso/train_mnist_fast, rebuilt from its published facts in plain PyTorch. Test accuracy in
 %, mean and standard deviation over the seeds, in turns. The recipe is that of
-[11_fastest](../notebooks/11_fastest.ipynb), seeds 0 and up.
+[12_fastest](../notebooks/12_fastest.ipynb), seeds 0 and up.
 
 {goals}
 

@@ -69,7 +69,7 @@ def add_seed(name, seed, fresh):
 
 
 def add_trial(made):
-    """Add a Record of one training of a study to results/studies.csv, in place of an older one of its name."""
+    """Add a Record of one training of a study to results/studies.csv, in place of an older one."""
     new = records.rows(made)
     table = pandas.concat([records.read_rows(records.STUDIES), new])
     table = table.drop_duplicates(["notebook", "run", "seed"], keep="last")
@@ -88,7 +88,8 @@ def derived(all_records, trainings):
     """Return all files that follow from the records, by path: texts, tables, pictures, last cells."""
     missing = {README.name: []}
     readme = text.readme(README.read_text("utf-8"), all_records, trainings, missing[README.name])
-    files = {README: readme.encode(), RESULTS / "reproduction.md": text.reproduction(trainings).encode()}
+    files = {README: readme.encode(), RESULTS / "reproduction.md": text.reproduction(trainings).encode(),
+             RESULTS / "ideas.md": text.ideas(trainings).encode()}
     for name, figure in pictures.draw(all_records, trainings, claims.PUBLISHED).items():
         png = io.BytesIO()
         figure.savefig(png, dpi=100)

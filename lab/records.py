@@ -2,9 +2,8 @@
 
 results/NAME.json has what notebook NAME gave with the record's own seed: every epoch of its trainings, the
 places of the misread test images, and the measures that its text quotes. results/runs.csv has a row for each
-training from another seed, whose epochs are not kept. `runs` puts both into one table. results/studies.csv
-has the trainings of studies.py, in the same form. Best, last, mean and spread are computed when they are read,
-and stand in no file.
+training from another seed, whose epochs are not kept. `runs` puts both into one table; results/studies.csv
+has the trainings of studies.py in the same form. Best, last, mean and spread are computed when they are read.
 """
 
 import json
@@ -150,8 +149,9 @@ def _figures(history):
     return figures
 
 
-def read_rows(path=RUNS):
-    """Return the rows in results/runs.csv, or in studies.csv. Raises RecordError that names a line which is none."""
+def read_rows(path=None):
+    """Return the rows in results/runs.csv or studies.csv; RecordError names the line which is none."""
+    path = path or RUNS
     if not path.exists():
         return pandas.DataFrame(columns=COLUMNS)
     try:
@@ -178,7 +178,7 @@ def rows_text(table):
     """Return rows as the text of results/runs.csv or studies.csv: one for each training."""
     table = table.astype({"seed": int, "parameters": int, "epochs": int}).astype({"best_epoch": "Int64"})
     table = table.drop_duplicates(["notebook", "run", "seed", "recipe"], keep="last")
-    order = table["notebook"].str.extract(r"^(\d+)", expand=False).fillna(0).astype(int)   # a study has none
+    order = table["notebook"].str.extract(r"^(\d+)", expand=False).fillna("0").astype(int)   # a study has none
     by = ["order", "notebook", "run", "seed", "recipe"]
     table = table.assign(order=order).sort_values(by).drop(columns="order")
     return table.to_csv(index=False, lineterminator="\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas
 import torch
 
-from lab import claims, recipe, records
+from lab import claims, comparisons, recipe, records
 from lab.records import Record
 
 
@@ -96,12 +96,22 @@ class Results:
             yield (f"{label}: {same}, seed {history.seed}. It ends {abs(here - mean):.2f} points"
                    f" {'above' if here >= mean else 'below'} the record's mean.")
 
+    def differences(self):
+        """Return a pandas DataFrame of what the record says each idea is worth, from three seeds on."""
+        trainings = comparisons.with_studies(self.trainings)
+        table = comparisons.table(trainings, self.notebook)
+        return table[table["seeds"] >= 3] if len(table) else table
+
     def _repr_html_(self):
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes())
-        return self.table().to_html(border=0) + notes
+        differences = self.differences()
+        below = differences.to_html(border=0, index=False) if len(differences) else ""
+        return self.table().to_html(border=0) + notes + below
 
     def __repr__(self):
-        return "\n".join([self.table().to_string(), *self.notes()])
+        differences = self.differences()
+        below = [differences.to_string(index=False)] if len(differences) else []
+        return "\n".join([self.table().to_string(), *self.notes(), *below])
 
 
 def mean_and_sd(values, digits=2):

@@ -11,7 +11,8 @@ from contextlib import redirect_stdout
 
 import nbformat
 
-from lab import records
+from lab import comparisons, records
+from lab.comparisons import difference
 from lab.results import compare, says
 
 NO_RECORD = LookupError, AttributeError, TypeError, ValueError   # what asking for what no record has raises
@@ -25,8 +26,9 @@ def last_cell(notebook):
 def said_in(notebook, record):
     """Return [(words, truth)] of the `says` lines in the last cell of a notebook, run on its Record alone."""
     said = []
-    exec(last_cell(notebook).source, {"results": None, "compare": lambda results: record,
-                                      "says": lambda words, truth: said.append((words, bool(truth)))})
+    exec(last_cell(notebook).source, {
+        "results": None, "compare": lambda results: record, "difference": difference,
+        "says": lambda words, truth: said.append((words, bool(truth)))})
     return said
 
 
@@ -40,7 +42,7 @@ def show(notebook, results):
     try:
         with redirect_stdout(printed):
             exec(last_cell(notebook).source, {
-                "results": results, "compare": compare,
+                "results": results, "compare": compare, "difference": difference,
                 "says": lambda words, truth: says(words, True) if truth else None})
     except NO_RECORD:
         return   # it is listed as false
@@ -87,13 +89,17 @@ def readme_says(all_records, trainings):
     dropout, gap = over_seeds("3_dropout", "DropoutNet"), over_seeds("4_gap", "GapNet")
     yield ("Global average pooling carries the ladder",
            gap.mean() - dropout.mean() > max(norm.mean() - light.mean(), 5))
-    yield "dropout costs about a point", 0.5 < norm.mean() - dropout.mean() < 1.5
+    everything = comparisons.with_studies(trainings)
+    verdict = lambda idea: comparisons.difference(idea, everything).verdict
+    yield "dropout is not told apart from no dropout", verdict("dropout") == "not told apart"
+    yield ("without batch norm the network does not learn at the same rate",
+           over_seeds("6_ablation", "no batch norm", "last").max() < 20)
     scheduler, constant = (over_seeds("5_scheduler", run) for run in ("SchedulerNet", "constant rate"))
     yield "never acted from any of three seeds", len(scheduler) == 3 and (scheduler == constant).all()
     best, last = (over_seeds("1_baseline", "Baseline", column) for column in ("best", "last"))
     yield "The best epoch flatters", best.mean() > last.mean()
-    moved = all_records["9_fully_connected"].measures
+    moved = all_records["10_fully_connected"].measures
     yield "a pooled one much less", moved["pooled_4"] > moved["moved_4"] + 10
-    spreads = [over_seeds("12_most_accurate", "MostAccurateNet, test set").std(),
-               over_seeds("10_smallest", "six blocks of nine, test set").std()]
+    spreads = [over_seeds("13_most_accurate", "MostAccurateNet, test set").std(),
+               over_seeds("11_smallest", "six blocks of nine, test set").std()]
     yield "a few hundredths between two single runs say nothing", 0.02 < spreads[0] < spreads[1]

@@ -6,7 +6,7 @@ Text only: `lab/publish.py` writes the files, `lab/pictures.py` draws the pictur
 import math
 import re
 
-from lab import claims, records
+from lab import claims, comparisons, records
 from lab.results import mean_and_sd
 
 REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; `run.py --repo` rewrites it
@@ -34,8 +34,9 @@ def with_numbers(text, all_records, trainings, name=None, missing=None):
     `LightNet.best.accuracy`, `LightNet.epochs.-2.lr` (the last but one), `LightNet.parameters`,
     `measures.moved_up`, `2_batch_norm/minutes`, `all/minutes` (of one training from one seed each); mean, sd,
     min, max, median or count of a column over the seeds: `seeds.LightNet.last.mean`; a target:
-    `target.LightNet.best`; how many test images half of a run's seeds misread, and how many of these have
-    labels in doubt: `often.SmallNet, test set`, `doubtful.SmallNet, test set`. Raises NoSuchNumber for a
+    `target.LightNet.best`; points, reach or seeds of what an idea of comparisons.csv is worth:
+    `difference.batch norm.points`; how many test images half of a run's seeds misread, and how many of these
+    have labels in doubt: `often.SmallNet, test set`, `doubtful.SmallNet, test set`. Raises NoSuchNumber for a
     source that is not there, or adds it to the list `missing`, where there is one, and leaves its number.
     """
     def number(match):
@@ -63,16 +64,20 @@ def _value(path, name, all_records, trainings):
         chosen = all_records if name == "all" else [name]
         return round(sum(epoch.seconds for each in chosen for history in all_records[each].runs.values()
                          for epoch in history) / 60)
-    record, (kind, *rest) = all_records[name], path.split(".")
-    if kind == "seeds":
-        run, column, figure = rest
-        values = records.over_seeds(name, run, column, trainings)
+    kind, *rest = path.split(".")
+    if kind == "difference":   # the name of an idea may hold a point
+        idea, _, figure = path.removeprefix("difference.").rpartition(".")
+        return getattr(comparisons.difference(idea, comparisons.with_studies(trainings)), figure)
+    if kind == "seeds":   # and so may the name of a run
+        run, column, figure = path.removeprefix("seeds.").rsplit(".", 2)
+        values = records.over_seeds(name, run, column, comparisons.with_studies(trainings))
         if not len(values):
             raise KeyError(run)
         if figure == "sd" and len(values) < 3:
             return math.nan   # two values have no spread worth the name
         value = getattr(values, {"sd": "std"}.get(figure, figure))()
         return int(value) if figure == "count" else float(value)
+    record = all_records[name]
     if kind == "measures":
         return record.measures[rest[0]]
     if kind == "target":
@@ -169,6 +174,40 @@ def reproduction(trainings):
     return ("# What reproduces\n\nEvery number that the five write-ups state, beside mean ± standard"
             " deviation over the seeds here.\nMade by `run.py` from the records; accuracies are in percent."
             f"\n\n{claims.RULE}\n\n{_table(head, 'lllrrrll', lines)}\n")
+
+
+IDEAS = """# What each idea is worth
+
+Runs with an idea and without it, from the same seeds. The difference is the mean over the seeds, in points of
+accuracy, with its 95 % interval; *not told apart* says that the interval holds zero. The last columns are of
+`lab/records.py`: *last* is scored on what the run is scored on, *test* on the test set. A difference is given
+from three seeds on. `python run.py NAME --seeds 0-4` trains the notebook or study NAME again; what is not
+measured yet is listed as such.
+
+"""
+
+
+SHOWN = "first_train", "first", "last_train", "best", "last", "last_loss", "test"   # of a study
+
+
+def ideas(trainings):
+    """Write results/ideas.md: every comparison of comparisons.csv, and the trainings of every study."""
+    with_studies = comparisons.with_studies(trainings)
+    table = comparisons.table(with_studies)
+    parts = [IDEAS, _table(table.columns, "lllllrl", table.itertuples(index=False))]
+    studies = records.read_rows(records.STUDIES)
+    for study, rows in studies.groupby("notebook"):
+        seeds = sorted(set(rows["seed"]))
+        lines = [[run, f"{chosen['epochs'].iloc[0]:.0f}", len(chosen),
+                  *(mean_and_sd(chosen[column].dropna(), 4 if column == "last_loss" else 2).split(" (")[0]
+                    for column in SHOWN)]
+                 for run, chosen in rows.groupby("run", sort=False)]
+        head = ["run", "epochs", "seeds", "first epoch, training", "first epoch", "last, training", "best",
+                "last", "last loss", "test"]
+        which = f"{seeds[0]:.0f}" if len(seeds) == 1 else f"{seeds[0]:.0f}-{seeds[-1]:.0f}"
+        parts.append(f"\n\n## {study}\n\n`python run.py {study} --seeds {which}`; what it"
+                     f" trains is in [studies.py](../studies.py).\n\n{_table(head, 'lrrrrrrrrr', lines)}")
+    return "".join(parts) + "\n"
 
 
 # ---------------------------------------------------------------- README

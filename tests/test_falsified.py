@@ -22,7 +22,7 @@ from lab.records import ROOT
 
 NAME = "2_batch_norm"   # the quickest notebook
 NOTEBOOK, RECORD = f"notebooks/{NAME}.ipynb", f"results/{NAME}.json"
-CONTROL, SMALL = "results/5_scheduler.json", "results/10_smallest.json"
+CONTROL, SMALL = "results/5_scheduler.json", "results/11_smallest.json"
 MARKER = "# NBVAL_IGNORE_OUTPUT\n"
 pytestmark = pytest.mark.slow
 
@@ -112,7 +112,7 @@ WAYS = {   # the test that finds it: {what: how}
         "other data": text(RECORD, '"dataset": "MNIST"', '"dataset": "digits sample"')},
     "misread_images": {
         "an image dropped": text(SMALL, r'("misread": \{[^\[]*\[ *\d+, )\d+, ', r"\g<1>"),
-        "an accuracy raised": row("10_smallest", "SmallNet, test set", 4, "test", "99.61")},
+        "an accuracy raised": row("11_smallest", "SmallNet, test set", 4, "test", "99.61")},
     "states_are_those": {
         "another recipe": text(RECORD, "lr=0.01", "lr=0.02"),
         "the state of another network": state(lambda first, other: shutil.copy(other, first)),

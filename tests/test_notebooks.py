@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import model
-from lab import claims, execute, publish, recipe, records, results, sentences, text
+from lab import claims, comparisons, execute, publish, recipe, records, results, sentences, text
 from lab.checkpoint import LEAST, STATES
 from utils import Data, Split
 
@@ -149,7 +149,8 @@ def test_measures_in_the_outputs_are_the_recorded_ones(name):
 def test_last_cell_prints_what_it_prints_of_the_record(name, capsys):
     record, last = RECORDS[name], code(name)[-1]
     made = SimpleNamespace(notebook=name, runs=record.runs, record=record, trainings=TRAININGS)
-    exec(last.source, {"results": made, "compare": results.compare, "says": results.says})
+    exec(last.source, {"results": made, "compare": results.compare, "says": results.says,
+                       "difference": comparisons.difference})
     assert capsys.readouterr().out == shown(last)
 
 
@@ -236,6 +237,7 @@ def test_claims_were_measured_over_seeds_and_targets_at_all():
 
 def test_reproduction_is_up_to_date():
     assert (records.RESULTS / "reproduction.md").read_text() == text.reproduction(TRAININGS)
+    assert (records.RESULTS / "ideas.md").read_text() == text.ideas(TRAININGS)
 
 
 # ---------------------------------------------------------------- README
