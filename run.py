@@ -59,8 +59,8 @@ def parse(arguments):
     if options.repo and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
         command.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
     if unknown:
-        command.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(publish.names())}; and no"
-                      f" study: there are {', '.join(STUDIES)}")
+        command.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(publish.names())};"
+                      f" and no study: there are {', '.join(STUDIES)}")
     if not (options.names or options.all or options.text or options.repo or options.predict):
         command.error("name a notebook, or --all")
     if studies and (not options.seeds or options.cluster):

@@ -178,7 +178,7 @@ def rows_text(table):
     """Return rows as the text of results/runs.csv or studies.csv: one for each training."""
     table = table.astype({"seed": int, "parameters": int, "epochs": int}).astype({"best_epoch": "Int64"})
     table = table.drop_duplicates(["notebook", "run", "seed", "recipe"], keep="last")
-    order = table["notebook"].str.extract(r"^(\d+)", expand=False).fillna("0").astype(int)   # a study has none
+    order = table["notebook"].str.extract(r"^(\d+)", expand=False).fillna("0").astype(int)  # a study: 0
     by = ["order", "notebook", "run", "seed", "recipe"]
     table = table.assign(order=order).sort_values(by).drop(columns="order")
     return table.to_csv(index=False, lineterminator="\n")
