@@ -121,7 +121,7 @@ WAYS = {   # the test that finds it: {what: how}
     "rows_of_other_seeds": {
         "an epoch that is not the best": row(NAME, "BatchNormNet", 2, "best_epoch", "15"),
         "a first epoch better than the best": row(NAME, "BatchNormNet", 2, "first", "99.12")},
-    "claims_were_measured": {"another recipe": row("4_gap", "GapNet", 1, "recipe", "01234567")},
+    "claims_were_measured": {"another recipe": row("5_scheduler", "SchedulerNet", 1, "recipe", "01234567")},
     "reproduction_is_up_to_date": {
         "a verdict": text("results/reproduction.md", r"\| not reproduced \|", "| reproduced |"),
         "a training from another seed": row(NAME, "BatchNormNet", 1, "best", "92.32")},
