@@ -181,8 +181,8 @@ IDEAS = """# What each idea is worth
 Runs with an idea and without it, from the same seeds. The difference is the mean over the seeds, in points of
 accuracy, with its 95 % interval; *not told apart* says that the interval holds zero. In the column, *last* is
 the last epoch on the split that scores the run, and *test* is the test set, scored once. A difference is
-given from three seeds on. `python run.py NAME --seeds 0-4` trains the notebook or study NAME again; what is not
-measured yet is listed as such.
+given from three seeds on. `python run.py NAME --seeds 0-4` trains the notebook or study NAME again; what
+is not measured yet is listed as such.
 
 """
 
