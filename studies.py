@@ -139,11 +139,15 @@ def claim_of_c(seed):
     yield trial("average of the weights", net, data, optimizer, cycle, finish=score_average, **C)
 
 
+NEAR = (15, 6), (10, 10)   # the settings of seed 0 that come nearest to D's log get the other seeds too
+
+
 def log_of_d(seed):
     """D's network at several angles and schedules, against the numbers of its log; scored on the test set."""
     data = load_mnist(pick_device())
-    for angle, every in ((35, 6), (20, 6), (15, 6), (10, 6), (7, 6), (10, 5), (10, 7), (10, 10), (15, 7),
-                         (10, "plateau")):
+    settings = ((35, 6), (20, 6), (15, 6), (10, 6), (7, 6), (10, 5), (10, 7), (10, 10), (15, 7),
+                (10, "plateau"))
+    for angle, every in settings if seed == 0 else NEAR:
         net = seeded(seed, data, RotationNet)
         optimizer = sgd(net, 0.1)
         if every == "plateau":
