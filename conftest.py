@@ -16,7 +16,7 @@ HOURS = 3600
 
 def pytest_addoption(parser):
     parser.addoption("--retrain", nargs="?", const="all", metavar="NOTEBOOK",
-                     help="with --nbval: train every notebook in full, or one, such as 4_gap")
+                     help="with --nbval: train every notebook in full, or one, such as 5_gap")
 
 
 def pytest_configure(config):

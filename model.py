@@ -7,6 +7,8 @@ builds their blocks, they hold for the defaults.
 """
 
 import copy
+import inspect
+import re
 from collections import namedtuple
 
 import torch
@@ -280,6 +282,15 @@ Model1, Model2, Model2b, Model2c, Model3 = Baseline, LightNet, DropoutNet, GapNe
 
 
 # ---------------------------------------------------------------- questions to any network
+
+def show_source(*parts, mark=()):
+    """Print the source of classes and functions; lines that use one of the names in `mark` begin with ">"."""
+    used = re.compile(rf"(?<![\w-])({'|'.join(mark)})\b")   # "pool", but not in "max-pool"
+    for number, part in enumerate(parts):
+        print("\n" * (number > 0), end="")
+        for line in inspect.getsource(part).splitlines():
+            print(">" if mark and used.search(line) else " ", line)
+
 
 def count_parameters(net):
     """Count the trainable numbers of `net`."""

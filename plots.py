@@ -1,22 +1,27 @@
-"""The pictures of the notebooks: curves, augmented digits, confusion matrix, mistakes, the spread over seeds.
+"""The pictures of the notebooks: of a training, of digits, of what a network does.
 
-Each function draws one matplotlib figure of fixed size and returns it; end a notebook cell
-with `plt.show()`. Every title names the data set. Colours are Okabe and Ito's, which
-colour-blind readers can tell apart, and no meaning rests on colour alone.
+Each function draws one matplotlib figure of fixed size and returns it; `show`, in the line after it,
+shows it with a text for those who cannot see it. What is measured on images names the data set. Colours are
+Okabe and Ito's, which colour-blind readers can tell apart, and no meaning rests on colour alone.
 """
 
+import copy
 from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.ticker import MaxNLocator
+from IPython.display import display
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from torch import nn
+from torchvision.transforms.functional import InterpolationMode, rotate
 
 from lab.claims import DOUBTFUL, target
-from lab.records import often_misread
+from lab.records import STUDIES, often_misread, read_rows
 from lab.results import binomial
-from utils import CLASSES, MEAN, STD, predict
+from utils import BLACK, CLASSES, MEAN, STD, Split, batches, evaluate, predict, train_epoch
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 STYLES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
@@ -24,42 +29,70 @@ STYLES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
 plt.rcParams |= {"figure.dpi": 100, "font.size": 13, "axes.spines.top": False, "axes.spines.right": False}
 
 
+def show(alt):
+    """Show the figure that was drawn last; `alt` describes it to those who cannot see it."""
+    figure = plt.gcf()
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+# ---------------------------------------------------------------- of a training
+
 def training_curves(histories, target=None):
-    """Draw losses over accuracies, of training and of what scored it, a line per entry of {label: History}.
+    """Draw the error on training and held-out images by epoch, a line per entry of {label: History}.
 
     The first entry is the run in question, the others are drawn to compare with; `target` is
-    an accuracy in percent. The panels of accuracy begin at the lowest one after the first
-    quarter of the epochs, so that the end can be seen.
+    an accuracy in percent. The axis of the error is logarithmic.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained", sharex=True)
     first = next(iter(histories.values()))
-    names = [("train_loss", "training loss"), ("loss", f"{first.scored_on} loss"),
-             ("train_accuracy", "training accuracy, %"), ("accuracy", f"{first.scored_on} accuracy, %")]
-    for axis, (field, title) in zip(axes.flat, names):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained", sharex=True, sharey=True)
+    fields = {"training": "train_accuracy", **({first.scored_on: "accuracy"} if first.scored_on else {})}
+    for axis, (split, field) in zip(axes, fields.items()):
         for (label, history), (colour, style) in zip(histories.items(), cycle(STYLES)):
-            axis.plot([epoch.epoch for epoch in history], [getattr(epoch, field) for epoch in history], style,
-                      color=colour, marker="o", markersize=4, label=label)
-        axis.set_title(title, fontsize=14)
-        axis.grid(alpha=0.3)
-    for axis, field in zip(axes[1], ("train_accuracy", "accuracy")):
-        axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        later = [epoch for history in histories.values() for epoch in history[len(history) // 4:]]
-        shown = [getattr(epoch, field) for epoch in later]
-        top = max(*shown, target or 0)
-        axis.set_ylim(min(shown) - 0.1 * (top - min(shown)) - 0.05, top + 0.1 * (top - min(shown)) + 0.05)
+            error = [100 - getattr(epoch, field) for epoch in history]
+            axis.plot(range(1, len(history) + 1), error, style, color=colour, marker="o", markersize=4,
+                      label=label)
+        _error_by_epoch(axis, f"error on {split} images, %")
     if target:
-        axes[1, 1].axhline(target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
-    figure.legend(*axes[1, 1].get_legend_handles_labels(), loc="outside lower center",
-                  ncols=len(histories) + 1, fontsize=12, frameon=False)
+        axis.axhline(100 - target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(histories) + 1,
+                  fontsize=12, frameon=False)
     datasets = dict.fromkeys(history.dataset for history in histories.values())
     figure.suptitle(", ".join([*datasets, *([first.how] if first.how else [])]), fontsize=15)
+    return figure
+
+
+def _error_by_epoch(axis, what):
+    """Label the axes of an error by epoch: the error on a log scale."""
+    axis.set(xlabel="epoch", ylabel=what, yscale="log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.grid(alpha=0.3)
+
+
+def rate_and_error(histories):
+    """Draw the learning rate of each epoch over the held-out error, a line per entry of {label: History}."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(9, 6), layout="constrained", sharex=True)
+    for (label, history), (colour, style) in zip(histories.items(), cycle(STYLES)):
+        epochs = [epoch.epoch for epoch in history]
+        above.step(epochs, [epoch.lr for epoch in history], style, where="mid", color=colour, label=label)
+        below.plot(epochs, [100 - epoch.accuracy for epoch in history], style, color=colour, marker="o")
+        for before, after in zip(history, history[1:]):
+            if after.lr < before.lr:
+                below.axvline(before.epoch + 0.5, color=GREY, linestyle=":")
+    above.set(ylabel="learning rate", title=f"{history.dataset}: rate and error by epoch")
+    above.set_ylim(bottom=0)
+    _error_by_epoch(below, f"error on {history.scored_on} images, %")
+    above.legend(frameon=False)
     return figure
 
 
 def spread(results, labels, column="test"):
     """Draw the accuracy after the last epoch of every recorded seed of some runs, a row each.
 
+    labels: a run, or one of another notebook with that one's name before it: "3_batch_norm/BatchNormNet".
     column: "test", scored once, or "last", on what the epochs are scored on. The band is how far a score on
     10,000 images may lie from the mean, one standard deviation to either side.
     """
@@ -84,6 +117,31 @@ def spread(results, labels, column="test"):
     return figure
 
 
+def against(study, xlabel, runs, column="last"):
+    """Draw every recorded seed of a study of studies.py, and the means, against a number.
+
+    runs: {line: {number: run}}, the runs of a line by the number that they are drawn at.
+    """
+    rows = read_rows(STUDIES)
+    rows = rows[rows["notebook"] == study]
+    figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
+    for (line, of), (colour, style) in zip(runs.items(), STYLES):
+        seeds = {number: rows[rows["run"] == run][column].dropna() for number, run in of.items()}
+        for number, values in seeds.items():
+            axis.plot([number] * len(values), values, "o", color=colour, alpha=0.5)
+        axis.plot(seeds, [values.mean() for values in seeds.values()], style, color=colour, label=line)
+    axis.set(xlabel=xlabel, ylabel=f"{'test' if column == 'test' else 'validation'} accuracy, %",
+             title="MNIST: every seed (dots) and the mean (line)")
+    axis.set_xscale("log")
+    axis.set_xticks(list(of), [f"{number:,}" for number in of])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return figure
+
+
+# ---------------------------------------------------------------- of digits
+
 def _sheet(images, titles, rows, columns, heading):
     """Draw normalised images (N, 1, 28, 28) in `rows` of `columns`, a title over each."""
     size = 10, 10 / columns * rows * 1.22 + 0.5
@@ -92,7 +150,7 @@ def _sheet(images, titles, rows, columns, heading):
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles):
         axis.imshow((image[0].cpu() * STD + MEAN).numpy(), cmap="gray_r", vmin=0, vmax=1)
-        axis.set_title(title, fontsize=12)
+        axis.set_title(title, fontsize=12 if len(title) < 12 else 10)
     figure.suptitle(heading, fontsize=15)
     return figure
 
@@ -125,7 +183,8 @@ def mistakes(net, data):
     confidence, predicted = predict(net, data.test.images).exp().max(1)
     wrong = (predicted != data.test.labels).nonzero().flatten()
     wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)][:16]
-    titles = [f"{data.test.labels[i]}, not {predicted[i]} ({100 * confidence[i]:.0f} %)" for i in wrong]
+    titles = [f"true {data.test.labels[i]}, read as {predicted[i]} ({100 * confidence[i]:.0f} %)"
+              for i in wrong]
     heading = f"{data.name}: the most confident mistakes of {type(net).__name__}"
     return _sheet(data.test.images[wrong], titles, 4, 4, heading)
 
@@ -143,3 +202,264 @@ def misread_sheet(data, misread, columns=10):
               for place, count in often.items()]
     heading = f"{data.name}: {len(often)} images that half of {seeds} seeds misread; *: doubtful label"
     return _sheet(data.test.images[list(often)], titles, max(1, -(-len(often) // columns)), columns, heading)
+
+
+# ---------------------------------------------------------------- of what a network does
+
+@torch.no_grad()
+def outputs(net, images, training=False):
+    """Return [(layer, its output for `images` (N, 1, 28, 28))] for the layers in `net.layers`.
+
+    training: as in training, where batch norm and dropout act. `net` itself is left as it is.
+    """
+    x, found = images, []
+    for layer in copy.deepcopy(net.layers).train(training).modules():
+        if not list(layer.children()):
+            x = layer(x)
+            found.append((layer, x.cpu()))
+    return found
+
+
+def _pixels(image):
+    """Return a normalised image (1, 28, 28) as an array of 28 x 28 between 0 and 1."""
+    return (image[0].cpu() * STD + MEAN).numpy()
+
+
+def filters_and_maps(net, image, count=8):
+    """Draw the first `count` filters of the first convolution over what they make of `image` (1, 28, 28)."""
+    (convolution, _), (_, maps) = outputs(net, image[None])[:2]
+    filters = convolution.weight.detach().cpu()[:count, 0]
+    figure, axes = plt.subplots(2, count + 1, figsize=(11, 2.9), layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    axes[1, 0].imshow(_pixels(image), cmap="gray_r")
+    axes[1, 0].set_title("input", fontsize=12)
+    reach = filters.abs().max()
+    for column in range(count):
+        axes[0, column + 1].imshow(filters[column], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axes[1, column + 1].imshow(maps[0, column], cmap="gray_r", vmin=0)
+    figure.suptitle("3x3 filters (red: positive, blue: negative), and the maps after ReLU", fontsize=14)
+    return figure
+
+
+def logit_windows(image, classes=(0, 1), side=22, step=2):
+    """Draw the last 4 x 4 map of a network without a head, and on `image` the windows of two of its cells."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
+    left.imshow(np.ones((4, 4)), cmap="gray", vmin=0, vmax=1)
+    right.imshow(_pixels(image), cmap="gray_r")
+    colours = dict(zip(classes, (BLUE, ORANGE)))
+    for cell in range(16):
+        row, column = divmod(cell, 4)
+        face, ink = (colours[cell], "white") if cell in colours else ("white", "black")
+        left.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=GREY))
+        left.text(column, row, f"logit {cell}" if cell < CLASSES else "no class", ha="center", va="center",
+                  color=ink, fontsize=11)
+        if cell in colours:
+            right.add_patch(Rectangle((column * step - 0.5, row * step - 0.5), side, side, fill=False,
+                                      edgecolor=face, linewidth=3, label=f"what logit {cell} sees"))
+    left.set_title("channel 0 of the last map")
+    right.set_title(f"windows of {side} x {side} pixels", pad=12)
+    left.axis("off"), right.axis("off")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def activations(nets, images):
+    """Draw how large the numbers are that go into each ReLU, a line per entry of {label: network}.
+
+    images: (N, 1, 28, 28), a batch as in training. The size is the standard deviation over the batch, all
+    channels and positions.
+    """
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    for (label, net), (colour, style) in zip(nets.items(), cycle(STYLES)):
+        layers = outputs(net, images, training=True)
+        sizes = [x.std() for (_, x), (after, _) in zip(layers, layers[1:]) if isinstance(after, nn.ReLU)]
+        axis.plot(range(1, len(sizes) + 1), sizes, style, marker="o", color=colour, label=label)
+    axis.set(xlabel="block", ylabel="standard deviation", yscale="log",
+             title="How large the numbers are that go into each ReLU")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def dropped(net, image, draws=4):
+    """Draw a map before dropout, what some random masks leave of it in training, and what is used later."""
+    layers = outputs(net, image[None])
+    place = next(number for number, (layer, _) in enumerate(layers) if isinstance(layer, nn.Dropout))
+    rate, whole = layers[place][0].p, layers[place][1][0]
+    strongest = whole.sum((1, 2)).argmax()
+    with torch.random.fork_rng(devices=[]):   # looking must not change the training that follows
+        masked = [nn.functional.dropout(whole, rate)[strongest] for _ in range(draws)]
+    figure, axes = plt.subplots(1, draws + 2, figsize=(11, 2.4), layout="constrained")
+    titles = ["before dropout", *["in training"] * draws, "in use"]
+    for axis, part, title in zip(axes, [whole[strongest], *masked, whole[strongest]], titles):
+        axis.imshow(part, cmap="gray_r", vmin=0, vmax=whole[strongest].max() / (1 - rate))
+        axis.set_title(title, fontsize=12)
+        axis.axis("off")
+    return figure
+
+
+def class_maps(net, image):
+    """Draw the ten maps that are averaged into the ten scores of `image` (1, 28, 28), each with its mean."""
+    maps = outputs(net, image[None])[-2][1][0, :CLASSES]
+    figure, axes = plt.subplots(2, 6, figsize=(11, 4.2), layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    axes[0, 0].imshow(_pixels(image), cmap="gray_r")
+    axes[0, 0].set_title("input", fontsize=12)
+    reach = maps.abs().max()
+    for digit, axis in enumerate([*axes[0, 1:], *axes[1, 1:]]):
+        axis.imshow(maps[digit], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axis.set_title(f"{digit}: mean {maps[digit].mean():.1f}", fontsize=12)
+    return figure
+
+
+def moved(net, split, rows, columns):
+    """Return the accuracy in percent on images moved `rows` pixels down and `columns` pixels right."""
+    return evaluate(net, split._replace(images=torch.roll(split.images, (rows, columns), (2, 3)))).accuracy
+
+
+def shifts(nets, split, reach=6, step=2, images=2_000):
+    """Draw the accuracy on moved images as a map over (dx, dy), one for each entry of {label: network}."""
+    few, places = Split(*(part[:images] for part in split)), range(-reach, reach + 1, step)
+    figure, axes = plt.subplots(1, len(nets), figsize=(5.2 * len(nets), 5.2), layout="constrained")
+    for axis, (label, net) in zip(np.atleast_1d(axes), nets.items()):
+        table = np.array([[moved(net, few, dy, dx) for dx in places] for dy in places])
+        axis.imshow(table, cmap="viridis", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(table):
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center",
+                      color="black" if value > 60 else "white", fontsize=11)
+        axis.set_xticks(range(len(places)), places)
+        axis.set_yticks(range(len(places)), places)
+        axis.set(title=label, xlabel="pixels to the right", ylabel="pixels down")
+    figure.suptitle(f"accuracy, %, on {images:,} moved test images", fontsize=14)
+    return figure
+
+
+def rate_by_batch(make, steps):
+    """Draw the learning rate and the momentum of each of `steps` batches.
+
+    make: a function of parameters that returns the optimizer and its scheduler.
+    """
+    optimizer, scheduler = make([nn.Parameter(torch.zeros(1))])
+    rates, momenta = [], []
+    for _ in range(steps):
+        group = optimizer.param_groups[0]
+        rates.append(group["lr"])
+        momenta.append(group["momentum"] if "momentum" in group else group["betas"][0])
+        optimizer.step()
+        if len(rates) < steps:
+            scheduler.step()
+    figure, (above, below) = plt.subplots(2, 1, figsize=(9, 5), layout="constrained", sharex=True)
+    above.plot(rates, color=BLUE)
+    above.set(ylabel="learning rate", ylim=(0, None))
+    below.plot(momenta, color=ORANGE)
+    below.set(xlabel="batch", ylabel="momentum")
+    return figure
+
+
+def range_test(net, data, optimizer, low=1e-5, high=1.0, steps=150, batch_size=128):
+    """Train `net` for `steps` batches while the rate rises from `low` to `high`, and draw the loss over it.
+
+    Smith, Cyclical learning rates for training neural networks, 2017, section 3.3. The network is used up.
+    """
+    rates, losses = np.geomspace(low, high, steps), []
+    for rate, batch in zip(rates, batches(data.train, batch_size)):
+        optimizer.param_groups[0]["lr"] = rate
+        losses.append(train_epoch(net, [batch], optimizer).loss)
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    axis.plot(rates[:len(losses)], losses, color=BLUE)
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss of the batch",
+             title=f"{data.name}: a rate that rises from batch to batch")
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def against_angle(nets, data, reach=60, step=10, images=2_000):
+    """Draw the accuracy on test images that are all turned by one angle, a line per {label: network}."""
+    few, angles = Split(*(part[:images] for part in data.test)), range(-reach, reach + 1, step)
+    figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
+    for (label, net), (colour, style) in zip(nets.items(), cycle(STYLES)):
+        turned = (few._replace(images=rotate(few.images, angle, InterpolationMode.BILINEAR, fill=BLACK))
+                  for angle in angles)
+        axis.plot(angles, [evaluate(net, split).accuracy for split in turned], style, marker="o",
+                  color=colour, label=label)
+    axis.set(xlabel="angle, degrees", ylabel="test accuracy, %",
+             title=f"{data.name}: {len(few.labels):,} test images, all turned by one angle")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return figure
+
+
+def reliability(net, data, edges=(0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 1)):
+    """Draw how often the test images are read right against how sure `net` is, in groups of confidence."""
+    confidence, answers = predict(net, data.test.images).exp().max(1)
+    right = (answers == data.test.labels).float()
+    figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
+    names = [f"{100 * low:g} to {100 * high:g}" for low, high in zip(edges, edges[1:])]
+    for place, (low, high) in enumerate(zip(edges, edges[1:])):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            axis.bar(place, 100 * right[inside].mean().item(), color=BLUE, alpha=0.6)
+            axis.plot(place, 100 * confidence[inside].mean().item(), "D", color=ORANGE)
+            axis.text(place, 3, f"{inside.sum():,}", ha="center", fontsize=11)
+    axis.set_xticks(range(len(names)), names, fontsize=11)
+    axis.set(xlabel="confidence, %", ylabel="%", ylim=(0, 105),
+             title=f"{data.name}: bars: share read right; diamonds: mean confidence; numbers: images")
+    return figure
+
+
+def weight_maps(net):
+    """Draw the weights of a linear head over a last map (C, H, W): a row for each digit, C maps in it."""
+    channels, side = outputs(net, torch.zeros(1, 1, 28, 28))[-1][1].shape[1:3]
+    weights = net.head.weight.detach().cpu().view(CLASSES, channels, side, side)
+    reach = weights.abs().max()
+    figure, axes = plt.subplots(CLASSES, channels, figsize=(channels, CLASSES), layout="constrained")
+    for (digit, channel), axis in np.ndenumerate(axes):
+        axis.imshow(weights[digit, channel], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axis.set_xticks([]), axis.set_yticks([])
+        if channel == 0:
+            axis.set_ylabel(digit, rotation=0, labelpad=12)
+    figure.suptitle(f"weights of the head: {CLASSES} digits x {channels} x {side} x {side}", fontsize=14)
+    return figure
+
+
+def accuracy_against_seconds(results, labels, column="last"):
+    """Draw the mean accuracy of recorded runs against the median seconds of their training."""
+    figure, axis = plt.subplots(figsize=(10, 5.5), layout="constrained")
+    for label in labels:
+        accuracies, seconds = (results.over_seeds(label, name) for name in (column, "seconds"))
+        axis.errorbar(seconds.median(), accuracies.mean(), accuracies.std(), fmt="o", color=BLUE, capsize=3)
+        axis.annotate(label, (seconds.median(), accuracies.mean()), xytext=(7, 4), fontsize=10,
+                      textcoords="offset points")
+    axis.set(xscale="log", xlabel="seconds of training, median over seeds",
+             ylabel=f"{'test' if column == 'test' else 'validation'} accuracy, %",
+             title="MNIST: mean and standard deviation over seeds")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.margins(x=0.2)
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def parameters_by_layer(nets):
+    """Draw the parameters of every convolution with its batch norm, a panel per entry of {label: network}."""
+    figure, axes = plt.subplots(1, len(nets), figsize=(10, 4.5), layout="constrained", sharex=True)
+    for axis, (label, net) in zip(np.atleast_1d(axes), nets.items()):
+        names, counts = [], []
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d):
+                kind = "each channel" if layer.groups > 1 else f"{layer.in_channels} to {layer.out_channels}"
+                names.append(f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {kind}")
+                counts.append(0)
+            counts[-1:] = [sum(counts[-1:]) + sum(p.numel() for p in layer.parameters(recurse=False))]
+        bars = axis.barh(range(len(names)), counts, color=BLUE)
+        axis.bar_label(bars, [f" {count:,}" for count in counts], fontsize=11)
+        axis.set_yticks(range(len(names)), names, fontsize=11)
+        axis.invert_yaxis()
+        axis.set_title(f"{label}: {sum(counts):,}", fontsize=13)
+        axis.margins(x=0.2)
+    figure.supxlabel("parameters", fontsize=13)
+    return figure

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import re
+import subprocess
 import sys
 import tempfile
 
@@ -26,8 +27,8 @@ def parser():
         description="Run notebooks top to bottom: train in full, show each epoch, and the results beside the"
                     " record and the claims. The executed notebook and its record are written to runs/; what"
                     " is published stays as it is.",
-        epilog="examples: `python run.py 5_scheduler`, `python run.py --all`,"
-               " `python run.py 4_gap --seeds 0-4`, `python run.py --record 4_gap`")
+        epilog="examples: `python run.py 6_scheduler`, `python run.py --all`,"
+               " `python run.py 5_gap --seeds 0-4`, `python run.py --record 5_gap`")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a notebook: {', '.join(names)};"
                         f" or, with --seeds, a study of studies.py: {', '.join(STUDIES)}")
     parser.add_argument("--all", action="store_true", help="run every notebook, in order")
@@ -35,6 +36,9 @@ def parser():
                         help="for maintainers: publish what the notebooks give, in notebooks/, results/ and"
                              " README, and list the sentences that it makes false; if it is interrupted, the"
                              " next --record continues where it stopped")
+    parser.add_argument("--refresh", action="store_true",
+                        help="for maintainers: --record where only text or pictures of the notebook changed:"
+                             " a training whose state is recorded continues before its last epoch")
     parser.add_argument("--seeds", type=seeds.parse, metavar="SEEDS",
                         help="train once from each seed, such as 0-4 or 0,2,5, and add a row for each"
                              " training to results/runs.csv; what is there already is skipped")
@@ -45,8 +49,9 @@ def parser():
                         help="say which digit is in the picture IMAGE, dark on light or light on dark")
     parser.add_argument("--text", action="store_true",
                         help="renew the numbers in the text, the tables and the pictures")
-    parser.add_argument("--repo", metavar="OWNER/NAME",
-                        help="let all badges and set-up cells point to your fork")
+    parser.add_argument("--repo", metavar="OWNER/NAME", nargs="?", const="",
+                        help="let all badges and set-up cells point to your fork; without OWNER/NAME, to the"
+                             " one that `git remote get-url origin` names")
     return parser
 
 
@@ -56,6 +61,8 @@ def parse(arguments):
     options = command.parse_args(arguments)
     studies = [name for name in options.names if name in STUDIES]
     unknown = [name for name in options.names if name not in [*publish.names(), *STUDIES]]
+    if options.repo == "":
+        options.repo = origin() or command.error("git knows no origin on GitHub; name it: --repo OWNER/NAME")
     if options.repo and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.repo):
         command.error(f"--repo takes OWNER/NAME, not {options.repo!r}")
     if unknown:
@@ -70,6 +77,14 @@ def parse(arguments):
     if options.cluster and not importlib.util.find_spec("distributed"):
         command.error("--cluster needs dask.distributed: pip install -r requirements-cluster.txt")
     return options
+
+
+def origin():
+    """Return OWNER/NAME of git's origin, or "" where that is not on GitHub."""
+    asked = ["git", "remote", "get-url", "origin"]
+    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?\s*$", answer)
+    return found[1] if found else ""
 
 
 def main(arguments=None):
@@ -108,7 +123,8 @@ def work(options):
         print(f"badges and set-up cells now point to {options.repo}")
     elif options.text:
         false = publish.renew()
-    elif not mnist.at_hand() and (options.record or options.seeds):   # a download is in no notebook's output
+    elif (options.record or options.refresh or options.seeds) and not mnist.at_hand():
+        # a notebook that is published shows no download
         raise RunError("no MNIST here and no network to fetch it from; the digits sample is not recorded")
     elif options.seeds:
         for name in [name for name in chosen if name in STUDIES]:
@@ -117,7 +133,10 @@ def work(options):
     else:
         for name in chosen:
             print(f"--- {name}", flush=True)
-            false = record_notebook(name) if options.record else run_notebook(name)
+            if options.refresh:
+                publish.take_up(name)
+            recording = options.record or options.refresh
+            false = record_notebook(name) if recording else run_notebook(name)
     for sentence in false:
         print(f"no longer true: {sentence}", file=sys.stderr)
     if failed:

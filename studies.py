@@ -86,7 +86,7 @@ def dropout_few_images(seed):
 
 
 def plateau_long(seed):
-    """The plateau scheduler of step 5 in a run that is long enough for it to act, on validation."""
+    """The plateau scheduler of step 6 in a run that is long enough for it to act, on validation."""
     data = load_mnist(pick_device(), validation=True)
     for scheduled in (True, False):
         net = seeded(seed, data, SchedulerNet)

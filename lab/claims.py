@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 # the write-up says something else as well. {column} in `why` stands for that column's mean and spread.
 CLAIMS = pandas.read_csv(HERE / "claims.csv", keep_default_na=False, na_values={"value": [""]})
 TARGETS = pandas.read_csv(HERE / "targets.csv")   # notebook, run, what, value: in percent, at least
+STEPS = pandas.read_csv(HERE / "steps.csv")       # a row of README's first table for each notebook
 PUBLISHED = pandas.read_csv(HERE / "published.csv")   # who, parameters, accuracy in percent: one run each
 
 WHAT = {"parameters": "parameters", "best": "best test accuracy", "best_train": "best training accuracy",

@@ -44,28 +44,31 @@ def frontier(trainings, published):
     tested = trainings[(trainings["network"] != "DigitNet") & trainings["test"].notna()]
     by_run = tested.groupby(["network", "parameters", "run"])["test"]
     best = by_run.agg(mean="mean", sd="std", seeds="count").reset_index()
-    best = best.sort_values(["seeds", "mean"]).drop_duplicates(["network", "parameters"], keep="last")
+    best = best.sort_values(["seeds", "mean"]).drop_duplicates("network", keep="last")
     best = best.sort_values("parameters")
-    for number, row in enumerate(best.itertuples(), 1):
-        error, side = 100 - row.mean, -7 if number % 2 else 7   # neighbours on either side
-        label = f"{number}  {row.network}: {row.parameters:,}, {row.mean:.2f} % ({row.seeds} seeds)"
-        axis.errorbar(row.parameters, error, yerr=row.sd if row.seeds > 2 else None, fmt="o", color=BLUE,
-                      capsize=3, label=label)
-        axis.annotate(str(number), (row.parameters, error), xytext=(side, 0), textcoords="offset points",
-                      color=BLUE, ha="right" if side < 0 else "left", va="center")
-    for letter, row in zip("abcdefgh", published.itertuples(), strict=False):
-        error = 100 - row.accuracy
-        label = f"{letter}  {row.who}: {row.parameters:,}, {row.accuracy:.2f} %"
-        axis.plot(row.parameters, error, "s", color=ORANGE, label=label)
-        axis.annotate(letter, (row.parameters, error), xytext=(0, 7), textcoords="offset points",
-                      color=ORANGE, ha="center")
+    error = 100 - best["mean"]
+    front = best[error.cummin() == error]   # no network with fewer parameters has a smaller error
+    axis.step(front["parameters"], 100 - front["mean"], where="post", color=BLUE, alpha=0.4,
+              label="ours: the best for their size")
+    axis.errorbar(best["parameters"], error, yerr=best["sd"], fmt="o", color=BLUE, capsize=3,
+                  label="ours: mean and standard deviation over seeds")
+    for row in best.itertuples():
+        _name_point(axis, row.network, row.parameters, 100 - row.mean, BLUE)
+    axis.plot(published["parameters"], 100 - published["accuracy"], "s", color=ORANGE, markersize=9,
+              label="published: one run")
+    for row in published.itertuples():
+        _name_point(axis, row.who, row.parameters, 100 - row.accuracy, ORANGE)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
-             title="MNIST: error against size; dots: ours, last epoch; squares: published, one run")
+             title="MNIST: error against size")
     axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])
     axis.set_xticks([1_000, 10_000, 100_000], ["1,000", "10,000", "100,000"])
     axis.yaxis.minorticks_off()
     axis.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False, handlelength=1)
+    axis.legend(loc="upper right", frameon=False)
     return figure
 
 
+def _name_point(axis, name, parameters, error, colour):
+    """Write a name beside a point."""
+    axis.annotate(name, (parameters, error), xytext=(6, 5), textcoords="offset points", color=colour,
+                  fontsize=9)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pandas
+import torch
 
-from lab import claims, execute, pictures, records, sentences, text
+from lab import claims, execute, pictures, recipe, records, sentences, text
 from lab.checkpoint import STATES, UNFINISHED
 from lab.execute import NOTEBOOKS, RunError
 from lab.records import RESULTS, ROOT, RUNS
@@ -40,6 +41,17 @@ def record(name, folder):
            **{RESULTS / weights.name: weights.read_bytes() for weights in Path(folder).glob("*.pt")}})
     keep_states(fresh)
     return renew()
+
+
+def take_up(name):
+    """Let `record` continue each training of a notebook from its recorded state, before the last epoch."""
+    UNFINISHED.mkdir(parents=True, exist_ok=True)
+    recorded = records.read_record(name)
+    for history in recorded.runs.values():
+        file = f"{recipe.digest(history.recipe)}-{recorded.seed}.pt"
+        if (STATES / file).exists():   # of a short training there is none: it is made in full
+            state = torch.load(STATES / file, weights_only=True)
+            torch.save(state | {"history": [tuple(epoch) for epoch in history[:-1]]}, UNFINISHED / file)
 
 
 def keep_states(fresh):

@@ -50,8 +50,9 @@ class Results:
         return results
 
     def over_seeds(self, label, column):
-        """Return what the record has for a column of a run, as a Series by seed."""
-        return records.over_seeds(self.notebook, label, column, self.trainings)
+        """Return what the record has for a column of a run, or NOTEBOOK/run, as a Series by seed."""
+        notebook, _, run = label.rpartition("/")
+        return records.over_seeds(notebook or self.notebook, run, column, self.trainings)
 
     def table(self):
         """Return a pandas DataFrame: the figures of each run, the record's over seeds, and the claims."""

@@ -32,7 +32,7 @@ def with_numbers(text, all_records, trainings, name=None, missing=None):
 
     A source is a path into the record of notebook `name`, or of another one after its name and a slash:
     `LightNet.best.accuracy`, `LightNet.epochs.-2.lr` (the last but one), `LightNet.parameters`,
-    `measures.moved_up`, `2_batch_norm/minutes`, `all/minutes` (of one training from one seed each); mean, sd,
+    `measures.moved_up`, `3_batch_norm/minutes`, `all/minutes` (of one training from one seed each); mean, sd,
     min, max, median or count of a column over the seeds: `seeds.LightNet.last.mean`; a target:
     `target.LightNet.best`; points, reach or seeds of what an idea of comparisons.csv is worth:
     `difference.batch norm.points`; how many test images half of a run's seeds misread, and how many of these
@@ -105,18 +105,16 @@ def _link(name):
 
 
 def steps_table(all_records, trainings):
-    """Write README's table of the steps: every network that was scored on the test set, over seeds."""
+    """Write README's table of the steps: a network of each notebook, with its test accuracy over seeds."""
     lines = []
-    for name, record in all_records.items():
-        for label, history in record.runs.items():
-            test = records.over_seeds(name, label, "test", trainings)
-            if label == history.network and len(test):
-                stated = claims.claimed(name, label, "best") or "-"
-                badge = f"[![Open in Colab]({BADGE})]({colab(name)})"
-                parameters = f"{history.parameters:,}"
-                lines.append([_link(name), label, parameters, mean_and_sd(test), stated, badge])
-    return _table(["step", "network", "parameters", "test accuracy, last epoch, %", "claimed, best", "Colab"],
-                  "llrrrl", lines)
+    for step in claims.STEPS.itertuples():
+        if step.notebook in all_records:
+            history = all_records[step.notebook][step.run]
+            accuracy = mean_and_sd(records.over_seeds(step.notebook, step.run, "test", trainings))
+            badge = f"[![Open in Colab]({BADGE})]({colab(step.notebook)})"
+            lines.append([_link(step.notebook), step.idea, f"{history.parameters:,}", accuracy, step.lesson,
+                          badge])
+    return _table(["step", "idea", "parameters", "test accuracy, %", "lesson", "Colab"], "llrrll", lines)
 
 
 def targets_table(all_records, trainings):
@@ -146,13 +144,10 @@ def claims_table(all_records, trainings):
     """Write README's table of the claimed test accuracies."""
     lines = []
     for claim in claims.CLAIMS[claims.CLAIMS["what"] == "best"].itertuples():
-        measured = _measured(claim, trainings)
         best = records.over_seeds(claim.notebook, claim.run, "best", trainings)
-        lines.append([claim.reference, _link(claim.notebook), claim.run, claims.claim_text(claim),
-                      measured("last"), measured("best"), claims.judge(claim, best),
-                      claims.reason(claim, measured)])
-    head = ["reference", "notebook", "network", "claimed", "last epoch", "best epoch", "verdict", "why"]
-    return _table(head, "lllrrrll", lines)
+        lines.append([claim.reference, _link(claim.notebook), claims.claim_text(claim), mean_and_sd(best),
+                      claims.judge(claim, best)])
+    return _table(["reference", "notebook", "claimed", "best epoch here", "verdict"], "llrrl", lines)
 
 
 def reproduction(trainings):

@@ -1,6 +1,6 @@
 """What several test files use: small data, a network that trains in a moment, copies of the project.
 
-Whatever a test runs or changes is a copy: `tree`, or `recorded`, in which 14_small, a notebook of the tests'
+Whatever a test runs or changes is a copy: `tree`, or `recorded`, in which 15_small, a notebook of the tests'
 own, has a record. `run_py` runs the copy's run.py.
 """
 
@@ -141,7 +141,7 @@ Baseline ends at <!--= 1_baseline/Baseline.last.accuracy -->0 %.
 <!-- steps -->
 <!-- /steps -->
 """
-CELLS = [new_markdown_cell("""# 14. Small
+CELLS = [new_markdown_cell("""# 15. Small
 **The network learns**: it ends at <!--= DigitNet.last.accuracy -->0 %.
 From <!--= seeds.DigitNet.last.count -->0 seed(s).
 """), *map(new_code_cell, ["""import os, sys
@@ -162,7 +162,7 @@ def train(lr, width=8):
 """, """net, history = train(lr=0.03)
 _, slow = train(lr=0.002)
 print(score_once(history, net, data.test))
-""", """results = Results("14_small", {"DigitNet": history, "slow": slow}, weights={"DigitNet": net})
+""", """results = Results("15_small", {"DigitNet": history, "slow": slow}, weights={"DigitNet": net})
 results
 """, """record = compare(results)
 says("The network learns", record["DigitNet"].last.accuracy > 80)
@@ -171,13 +171,15 @@ says("The network learns", record["DigitNet"].last.accuracy > 80)
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory, small_files, run_py, files):
-    """A copy in which 14_small was recorded on small MNIST, its files before that, and what run.py gave."""
+    """A copy in which 15_small was recorded on small MNIST, its files before that, and what run.py gave."""
     folder = tmp_path_factory.mktemp("recording")
     tree = _copy(folder / "tree")
     notebook = new_notebook(cells=CELLS, metadata={"kernelspec": {
         "name": "another", "display_name": "Another", "language": "python"}})   # there is no such kernel
-    nbformat.write(notebook, tree / "notebooks" / "14_small.ipynb")
+    nbformat.write(notebook, tree / "notebooks" / "15_small.ipynb")
     (tree / "README.md").write_text(README)
+    with (tree / "lab" / "steps.csv").open("a") as steps:
+        steps.write("15_small,DigitNet,a small one,it learns\n")
     raw, code = folder / "small" / "MNIST" / "raw", tree / "lab" / "mnist.py"
     raw.mkdir(parents=True)
     for name, content in small_files.items():   # the copy takes them for MNIST's
@@ -187,21 +189,21 @@ def recording(tmp_path_factory, small_files, run_py, files):
         patch.setenv("MNIST_ROOT", str(folder / "small"))
         run_py(tree, "--text")
         before = files(tree)
-        status, output, _ = run_py(tree, "--record", "14_small")
+        status, output, _ = run_py(tree, "--record", "15_small")
     return SimpleNamespace(tree=tree, before=before, status=status, output=output)
 
 
 @pytest.fixture
 def recorded(recording, tmp_path, monkeypatch):
-    """A copy of the project in which 14_small was recorded on small MNIST, which is there."""
+    """A copy of the project in which 15_small was recorded on small MNIST, which is there."""
     monkeypatch.setenv("MNIST_ROOT", str(recording.tree.parent / "small"))
     return shutil.copytree(recording.tree, tmp_path / "recorded")
 
 
 @pytest.fixture
 def edit(recorded):
-    """A function that replaces text in 14_small."""
-    path = recorded / "notebooks" / "14_small.ipynb"
+    """A function that replaces text in 15_small."""
+    path = recorded / "notebooks" / "15_small.ipynb"
 
     def edit(find, replace):
         find, replace = (json.dumps(text)[1:-1] for text in (find, replace))

@@ -20,9 +20,9 @@ from lab.checkpoint import CheckpointError
 from lab.execute import read
 from lab.records import ROOT
 
-NAME = "2_batch_norm"   # the quickest notebook
+NAME = "3_batch_norm"   # the quickest notebook
 NOTEBOOK, RECORD = f"notebooks/{NAME}.ipynb", f"results/{NAME}.json"
-CONTROL, SMALL = "results/5_scheduler.json", "results/11_smallest.json"
+CONTROL, SMALL = "results/6_scheduler.json", "results/13_smallest.json"
 MARKER = "# NBVAL_IGNORE_OUTPUT\n"
 pytestmark = pytest.mark.slow
 
@@ -112,7 +112,7 @@ WAYS = {   # the test that finds it: {what: how}
         "other data": text(RECORD, '"dataset": "MNIST"', '"dataset": "digits sample"')},
     "misread_images": {
         "an image dropped": text(SMALL, r'("misread": \{[^\[]*\[ *\d+, )\d+, ', r"\g<1>"),
-        "an accuracy raised": row("11_smallest", "SmallNet, test set", 4, "test", "99.61")},
+        "an accuracy raised": row("13_smallest", "SmallNet, test set", 4, "test", "99.61")},
     "states_are_those": {
         "another recipe": text(RECORD, "lr=0.01", "lr=0.02"),
         "the state of another network": state(lambda first, other: shutil.copy(other, first)),
@@ -121,12 +121,12 @@ WAYS = {   # the test that finds it: {what: how}
     "rows_of_other_seeds": {
         "an epoch that is not the best": row(NAME, "BatchNormNet", 2, "best_epoch", "15"),
         "a first epoch better than the best": row(NAME, "BatchNormNet", 2, "first", "99.12")},
-    "claims_were_measured": {"another recipe": row("5_scheduler", "SchedulerNet", 1, "recipe", "01234567")},
+    "claims_were_measured": {"another recipe": row("6_scheduler", "SchedulerNet", 1, "recipe", "01234567")},
     "reproduction_is_up_to_date": {
         "a verdict": text("results/reproduction.md", r"\| not reproduced \|", "| reproduced |"),
         "a training from another seed": row(NAME, "BatchNormNet", 1, "best", "92.32")},
     "readme_is_up_to_date": {
-        "a step": text("README.md", r"(2_batch_norm.*BatchNormNet.*?\| )9\d\.", r"\g<1>99."),
+        "a step": text("README.md", r"(3_batch_norm.*BatchNormNet.*?\| )9\d\.", r"\g<1>99."),
         "a target": text("README.md", r"(\| SmallNet \| 2,988 .*\| )\d\d(\.\d+ ± )", r"\g<1>98\2")},
     "executed_from_top": {
         "cells reordered": notebook(lambda changed: changed.cells.insert(-5, changed.cells.pop())),

@@ -84,6 +84,15 @@ def test_what_is_new_is_one_sentence(network):
     assert re.fullmatch(r"[A-Z][^\n]+\.", network.__doc__.split("\n")[0])
 
 
+def test_source_marks_the_lines_that_use_a_name(capsys):
+    model.show_source(model.light_layers, model.GapNet, mark=["pool"])
+    lines = capsys.readouterr().out.splitlines()
+    marked = [line for line in lines if line.startswith(">")]
+    assert any("nn.AvgPool2d(4) if pool" in line for line in marked)
+    assert any("dropout=0.25, pool=True" in line for line in marked)
+    assert not any("MaxPool2d" in line for line in marked) and "  class GapNet(DigitNet):" in lines
+
+
 def test_reference_names():
     named = [getattr(model, name) for name in ("Model1", "Model2", "Model2b", "Model2c", "Model3")]
     assert named == [Baseline, LightNet, DropoutNet, GapNet, SchedulerNet]

@@ -86,22 +86,54 @@ def test_what_depends_on_the_machine_is_not_compared_and_all_else_is(name):
             assert not re.search(r"\b(summary|receptive_field|check|compare)\(", cell.source)
 
 
+HEADINGS = ["Target", "The idea", "The network", "Training", "Results", "Analysis", "Try it",
+            "Beside the reference", "For the tests"]   # and "What it does", before or after the results
+
+
 @every_notebook
 def test_skeleton(name):
+    headings = re.findall("^## (.+)$", prose(name), re.M)
+    assert [heading for heading in headings if heading != "What it does"] == HEADINGS
+    assert headings.index("Training") < headings.index("What it does") < headings.index("Analysis")
+    sections = dict(zip(headings, re.split("^## .+$", prose(name), flags=re.M)[1:]))
+    assert all(text.strip() for heading, text in sections.items() if heading not in ("Results",)), sections
+    assert len(sections["Analysis"].split()) > 60 and "**" in sections["Analysis"].splitlines()[-1]
+    assert 2 <= len(re.findall(r"^\d\. ", sections["Try it"], re.M)) <= 3
+    wanted = [r"sys\.path", r"show_source\(", r"summary\(", r"receptive_field\(", "^SEED ", r"fit\(",
+              r"Results\(", r"compare\(results\)"]
     cells = NOTEBOOKS[name].cells
-    assert cells[0].source.startswith(f"# {name.split('_')[0]}. ")
-    order = {r"^## Target$|^\*\*Target\.\*\*": "markdown", r"sys\.path": "code", "^SEED ": "code",
-             r"summary\(": "code", r"fit\(": "code", "^## Results$": "markdown", r"Results\(": "code",
-             "^## Analysis$": "markdown", "^## For the tests$": "markdown", r"compare\(results\)": "code"}
     places = {part: [number for number, cell in enumerate(cells, 1)
-                     if cell.cell_type == kind and re.search(part, cell.source, re.M)]
-              for part, kind in order.items()}
+                     if cell.cell_type == "code" and re.search(part, cell.source, re.M)] for part in wanted}
     assert all(places.values()), places
-    first = [numbers[0] for numbers in places.values()]
-    assert first == sorted(first) and first[-1] == len(cells), places
-    sections = re.split("^## ", prose(name), flags=re.M)
-    assert sections[-1].startswith("For the tests\n")
-    assert len(next(section for section in sections if section.startswith("Analysis\n")).split()) > 60
+    assert places[r"Results\("][0] < places[r"compare\(results\)"][0] == len(cells)
+
+
+@every_notebook
+def test_title_and_the_ways_to_its_neighbours(name):
+    title, place = NOTEBOOKS[name].cells[0].source, NAMES.index(name)
+    assert title.startswith(f"# {place + 1}. ")
+    neighbours = {"previous": NAMES[place - 1] if place else None,
+                  "next": NAMES[place + 1] if place + 1 < len(NAMES) else None}
+    ways = dict(re.findall(r"\[(previous|next): [\w ]+\]\((\w+)\.ipynb\)", title))
+    assert ways == {way: there for way, there in neighbours.items() if there}
+
+
+@every_notebook
+def test_the_network_that_is_trained_is_printed(name):
+    printed = re.findall(r"\w+", " ".join(re.findall(r"show_source\((.+?)\)", "\n".join(
+        cell.source for cell in code(name)))))
+    trained = {history.network for history in RECORDS[name].runs.values()}
+    assert trained - {"DigitNet"} <= set(printed)   # a DigitNet is written out where it is made
+
+
+@every_notebook
+def test_every_picture_has_a_text_for_those_who_cannot_see_it(name):
+    for cell in code(name):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                source = re.sub(r'"\n +"', "", cell.source)   # a string in two lines
+                assert len(alt.split()) > 5 and f'show("{alt}")' in source, source
 
 
 @every_notebook
@@ -114,6 +146,7 @@ def test_code_is_short_and_plain(name):
 @every_notebook
 def test_set_up_is_the_same_everywhere_and_points_here(name):
     (same, imports), (here, _) = (code(each)[0].source.split("\n\n", 1) for each in (name, NAMES[0]))
+    assert len(same.splitlines()) <= 8
     assert same == here and f'REPOSITORY = "{text.REPOSITORY}"\n' in same
     assert all(isinstance(line, (ast.Import, ast.ImportFrom)) for line in ast.parse(imports).body)
     assert f"[![Open in Colab]({text.BADGE})]({text.colab(name)})" in NOTEBOOKS[name].cells[0].source

@@ -20,7 +20,7 @@ def history(*accuracies, seed=0, lr=0.1, train=-1.0, scored_on="test", **more):
 
 
 def record(seed=0, more=0.0):
-    """Return what the notebook 2_two gave from a seed, every accuracy `more` points higher."""
+    """Return what the notebook 3_two gave from a seed, every accuracy `more` points higher."""
     runs = {
         "Net": history(90 + more, 92.5 + more, 91.5 + more, seed=seed),
         "slow": history(80 + more, 81 + more, 82 + more, seed=seed, lr=0.01),

@@ -14,7 +14,7 @@ import run
 from lab import publish, recipe, text
 from lab.records import parse_record
 
-NAME = "14_small"   # conftest.py has it: two short trainings, DigitNet and slow
+NAME = "15_small"   # conftest.py has it: two short trainings, DigitNet and slow
 
 
 def record_in(folder):
@@ -54,12 +54,12 @@ def test_a_readers_run_shows_what_was_changed_and_publishes_nothing(recorded, ru
 @pytest.mark.slow
 def test_the_first_command_of_the_readme_without_mnist(tree, no_mnist, files):
     before = files(tree)
-    command = [sys.executable, "run.py", "2_batch_norm"]
+    command = [sys.executable, "run.py", "3_batch_norm"]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "trained on the digits sample, which says nothing about MNIST" in done.stdout
     assert "MNIST  epoch" not in done.stdout and files(tree) == before
-    assert (tree / "runs" / "2_batch_norm.ipynb").exists()
+    assert (tree / "runs" / "3_batch_norm.ipynb").exists()
 
 
 # ---------------------------------------------------------------- the command of a maintainer
@@ -87,7 +87,7 @@ def test_an_interrupted_recording_continues_and_what_became_false_is_listed(reco
         old[label][:done] = [epoch._replace(seconds=77.0) for epoch in old[label][:done]]
         torch.save({**state, "history": [tuple(epoch) for epoch in old[label][:done]]}, unfinished / file)
     edit("last.accuracy > 80", "last.accuracy > 99.9")
-    gap = recorded / "results" / "4_gap.json"
+    gap = recorded / "results" / "5_gap.json"
     gap.write_text(re.sub(r'"accuracy": [\d.]+', '"accuracy": 50.0', gap.read_text()))
     status, _, errors = run_py(recorded, "--record", NAME)
     fresh = record_in(recorded / "results")
@@ -110,10 +110,10 @@ def test_a_run_that_fails_publishes_nothing(recorded, run_py, edit, files, code,
 
 def test_what_cannot_be_recorded_is_said(recorded, run_py, files, request):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
-    nbformat.write(notebook, recorded / "notebooks" / "14_empty.ipynb")
+    nbformat.write(notebook, recorded / "notebooks" / "15_empty.ipynb")
     before = files(recorded)
-    status, _, errors = run_py(recorded, "--record", "14_empty")
-    assert status == 1 and 'no cell makes Results("14_empty", ...) of whole trainings' in errors
+    status, _, errors = run_py(recorded, "--record", "15_empty")
+    assert status == 1 and 'no cell makes Results("15_empty", ...) of whole trainings' in errors
     request.getfixturevalue("no_mnist")
     status, _, errors = run_py(recorded, "--record", NAME)
     assert status == 1 and "the digits sample is not recorded" in errors and files(recorded) == before
@@ -156,8 +156,8 @@ def test_no_room_leaves_every_file_alone(tmp_path):
 # ---------------------------------------------------------------- the command line
 
 @pytest.mark.parametrize("arguments, message", [
-    (["2_batchnorm"], "no notebook named 2_batchnorm; there are 1_baseline, 2_batch_norm, 3_dropout"),
-    (["../5_scheduler"], "no notebook named ../5_scheduler"), ([], "name a notebook, or --all"),
+    (["3_batchnorm"], "no notebook named 3_batchnorm; there are 1_baseline, 3_batch_norm, 4_dropout"),
+    (["../6_scheduler"], "no notebook named ../6_scheduler"), ([], "name a notebook, or --all"),
     (["--repo", "me"], "--repo takes OWNER/NAME, not 'me'"),
     (["1_baseline", "--seeds", "a"], "expected seeds such as 0-4 or 0,2,5, not 'a'"),
     (["1_baseline", "--seeds", "4-0"], "no seed in '4-0'"),
@@ -174,11 +174,20 @@ def test_repo_moves_every_address(tree, run_py):
         assert text.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
 
 
+def test_repo_takes_gits_origin(tree, run_py):
+    for command in (["init", "-q"], ["remote", "add", "origin", "git@github.com:somebody/digits.git"]):
+        subprocess.run(["git", *command], cwd=tree, check=True)
+    assert run_py(tree, "--repo")[0] == 0 and "somebody/digits" in (tree / "README.md").read_text()
+    subprocess.run(["git", "remote", "set-url", "origin", "https://example.org/x"], cwd=tree, check=True)
+    with pytest.raises(SystemExit):
+        run_py(tree, "--repo")
+
+
 def test_text_is_renewed_from_the_records(recorded, run_py, files):
     before = files(recorded)
     notebook, readme = recorded / "notebooks" / f"{NAME}.ipynb", recorded / "README.md"
     notebook.write_text(re.sub("(DigitNet.last.accuracy -->)[^ ]*", r"\g<1>12.34", notebook.read_text()))
-    readme.write_text(readme.read_text().replace("| DigitNet | 5,354 |", "| DigitNet | 5 |"))
+    readme.write_text(readme.read_text().replace("| a small one | 5,354 |", "| a small one | 5 |"))
     (recorded / "results" / "ladder.png").unlink()
     assert {name for name in before if files(recorded).get(name) != before[name]} == {
         f"notebooks/{NAME}.ipynb", "README.md", "results/ladder.png"}

@@ -17,7 +17,7 @@ import pytest
 import run
 from lab import claims, records, seeds
 
-NAME = "14_small"   # conftest.py has it: two short trainings, DigitNet and slow; recorded from seed 0
+NAME = "15_small"   # conftest.py has it: two short trainings, DigitNet and slow; recorded from seed 0
 
 
 def rows_in(folder):
