@@ -1,4 +1,7 @@
-"""The networks, then what can be asked of any network. Training is in `utils.py`, pictures are in `plots.py`.
+"""The networks. Training is in `utils.py`, pictures are in `plots.py`.
+
+What can be asked of any network (`count_parameters`, `summary`, `receptive_field`, `check`) and
+`show_source`, which prints classes, are in `lab/analysis.py` and can be imported from here.
 
 The comment beside a layer is the shape of its output, channels x height x width, and its receptive
 field: the side of the square of input pixels that one output depends on. Beside a line with `*` they
@@ -6,17 +9,17 @@ are those of the last layer. For networks that take numbers of channels, or `mak
 builds their blocks, they hold for the defaults.
 """
 
-import copy
-import inspect
-import re
-from collections import namedtuple
-
-import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-IMAGE = (1, 28, 28)   # channels, height, width
+from lab.analysis import (  # noqa: F401, for those who import them from here
+    IMAGE,
+    check,
+    count_parameters,
+    receptive_field,
+    show_source,
+    summary,
+)
 
 
 def sequence(*layers):
@@ -279,133 +282,3 @@ class MostAccurateNet(AccurateNet):
 
 # Reference B's names. It calls two networks "Model2"; the one with batch norm has only ours.
 Model1, Model2, Model2b, Model2c, Model3 = Baseline, LightNet, DropoutNet, GapNet, SchedulerNet
-
-
-# ---------------------------------------------------------------- questions to any network
-
-def show_source(*parts, mark=()):
-    """Print the source of classes and functions; lines that use one of the names in `mark` begin with ">"."""
-    used = re.compile(rf"(?<![\w-])({'|'.join(mark)})\b")   # "pool", but not in "max-pool"
-    for number, part in enumerate(parts):
-        print("\n" * (number > 0), end="")
-        for line in inspect.getsource(part).splitlines():
-            print(">" if mark and used.search(line) else " ", line)
-
-
-def count_parameters(net):
-    """Count the trainable numbers of `net`."""
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
-
-
-def _copy(net):
-    """Copy `net` to the CPU, in float32 and eval mode: a forward pass leaves the original untouched."""
-    return copy.deepcopy(net).cpu().float().eval()
-
-
-def summary(net, size=IMAGE):
-    """Print torchsummary's table of `net`; its weights and the random streams stay as they are."""
-    import torchsummary  # here, so that training does not need it
-    with torch.random.fork_rng(devices=[]):   # for torchsummary draws an image
-        torchsummary.summary(_copy(net), size, device="cpu")
-
-
-# Squares are given by their side; `jump` is the distance, in input pixels, between neighbouring outputs.
-Field = namedtuple("Field", "layer kernel stride padding output jump receptive_field")
-
-
-class Table(list):
-    """A list of named tuples that prints as an aligned table."""
-    def __repr__(self):
-        rows = [[name.replace("_", " ") for name in self[0]._fields], *self]
-        first, *widths = [max(len(str(value)) for value in column) for column in zip(*rows, strict=True)]
-        line = "  ".join([f"{{:<{first}}}", *(f"{{:>{width}}}" for width in widths)])
-        return "\n".join(line.format(*row) for row in rows)
-
-
-def receptive_field(net, size=IMAGE):
-    """List kernel, stride, padding, output size, jump and receptive field of every layer that has a kernel.
-
-    For networks whose layers follow one another, as they run on one image of `size`. A linear layer and
-    an adaptive pool count as a kernel over all that they see. Raises ValueError for other than squares.
-    Arithmetic: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016.
-    """
-    net, calls = _copy(net), []   # (layer, side of its map) as they run
-    for layer in net.modules():
-        if not list(layer.children()):
-            layer.register_forward_hook(lambda layer, x, y: calls.append((layer, y.shape[-1])))
-    with torch.no_grad():
-        net(torch.zeros(1, *size))
-
-    rows, jump, field, side = Table(), 1, 1, size[-1]
-    for layer, output in calls:
-        stride, padding = 1, 0
-        if isinstance(layer, nn.Linear):
-            kernel, output = side, 1
-        elif isinstance(layer, nn.AdaptiveAvgPool2d):
-            stride = side // output
-            kernel = side - (output - 1) * stride
-        elif hasattr(layer, "kernel_size"):
-            kernel, stride, padding = _squares(layer)
-        else:
-            continue
-        field += (kernel - 1) * jump
-        jump *= stride
-        side = output
-        rows.append(Field(type(layer).__name__, kernel, stride, padding, output, jump, field))
-    return rows
-
-
-def _squares(layer):
-    """Return the sides of a layer's kernel, which dilation spreads, of its stride and of its padding."""
-    values = [getattr(layer, name, 1) for name in ("kernel_size", "dilation", "stride", "padding")]
-    pairs = [(value, value) if isinstance(value, (int, str)) else value for value in values]
-    if any(height != width for height, width in pairs):
-        raise ValueError(f"expected a square kernel, stride and padding, got {layer}")
-    kernel, dilation, stride, padding = (side for side, _ in pairs)
-    reach = dilation * (kernel - 1)
-    return reach + 1, stride, {"same": reach // 2, "valid": 0}.get(padding, padding)
-
-
-class Check(namedtuple("Check", "parameters max_parameters batch_norm dropout head")):
-    """What `check` found out: `batch_norm` counts layers, `dropout` has the rate of each of its layers."""
-    def __repr__(self):
-        limit = "within" if self.parameters <= self.max_parameters else "OVER"
-        norm = f"{self.batch_norm} layers" if self.batch_norm else "none"
-        rates = ", ".join(map(str, sorted(set(self.dropout))))
-        dropout = f"{len(self.dropout)} layers, p = {rates}" if rates else "none"
-        return (f"parameters           {self.parameters:,} ({limit} {self.max_parameters:,})\n"
-                f"batch normalisation  {norm}\n"
-                f"dropout              {dropout}\n"
-                f"head                 {self.head}")
-
-
-def check(net, max_parameters=20_000, size=IMAGE):
-    """Answer the graders' four questions for any module: parameters, batch norm, dropout and head.
-
-    Looks at what one forward pass calls: functional layers count, layers that it does not use do not.
-    A convolution whose kernel covers its whole input map is a fully connected layer.
-    """
-    with torch.no_grad(), _Calls() as calls:
-        _copy(net)(torch.zeros(1, *size))
-    return Check(count_parameters(net), max_parameters, calls.batch_norm, calls.dropout, calls.head)
-
-
-class _Calls(TorchFunctionMode):
-    """Takes notes of the calls of PyTorch's functions that `check` asks about."""
-    batch_norm, dropout, head = 0, (), "none"   # until a call says otherwise
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        name, x = getattr(func, "__name__", ""), args[0] if args else kwargs.get("input")
-        if name == "batch_norm":
-            self.batch_norm += 1
-        elif name in ("dropout", "dropout2d"):
-            rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-            self.dropout += (rate,) if rate > 0 else ()
-        elif name == "linear":
-            self.head = "fully connected"
-        elif name in ("avg_pool2d", "adaptive_avg_pool2d", "mean", "conv2d") and x.ndim == 4:
-            if x.shape[-1] > 1 and out.ndim > 1 and out.numel() == out.shape[:2].numel():   # map to value
-                self.head = "fully connected" if name == "conv2d" else "global average pooling"
-        return out

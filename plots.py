@@ -19,6 +19,7 @@ from torch import nn
 from torchvision.transforms.functional import InterpolationMode, rotate
 
 from lab.claims import DOUBTFUL, target
+from lab.labels import name_points
 from lab.records import STUDIES, often_misread, read_rows
 from lab.results import binomial
 from utils import BLACK, CLASSES, MEAN, STD, Split, batches, evaluate, predict, train_epoch
@@ -129,7 +130,7 @@ def against(study, xlabel, runs, column="last"):
         seeds = {number: rows[rows["run"] == run][column].dropna() for number, run in of.items()}
         for number, values in seeds.items():
             axis.plot([number] * len(values), values, "o", color=colour, alpha=0.5)
-        axis.plot(seeds, [values.mean() for values in seeds.values()], style, color=colour, label=line)
+        axis.plot(list(seeds), [values.mean() for values in seeds.values()], style, color=colour, label=line)
     axis.set(xlabel=xlabel, ylabel=f"{'test' if column == 'test' else 'validation'} accuracy, %",
              title="MNIST: every seed (dots) and the mean (line)")
     axis.set_xscale("log")
@@ -427,20 +428,21 @@ def weight_maps(net):
 
 def accuracy_against_seconds(results, labels, column="last"):
     """Draw the mean accuracy of recorded runs against the median seconds of their training."""
-    figure, axis = plt.subplots(figsize=(10, 5.5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(10, 6.5), layout="constrained")
+    points = []
     for label in labels:
         accuracies, seconds = (results.over_seeds(label, name) for name in (column, "seconds"))
         axis.errorbar(seconds.median(), accuracies.mean(), accuracies.std(), fmt="o", color=BLUE, capsize=3)
-        axis.annotate(label, (seconds.median(), accuracies.mean()), xytext=(7, 4), fontsize=10,
-                      textcoords="offset points")
+        points.append((label, seconds.median(), accuracies.mean(), BLUE))
     axis.set(xscale="log", xlabel="seconds of training, median over seeds",
              ylabel=f"{'test' if column == 'test' else 'validation'} accuracy, %",
              title="MNIST: mean and standard deviation over seeds")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.margins(x=0.2)
+    axis.margins(x=0.3)
     axis.grid(alpha=0.3)
+    name_points(axis, points)
     return figure
 
 
@@ -454,7 +456,8 @@ def parameters_by_layer(nets):
                 kind = "each channel" if layer.groups > 1 else f"{layer.in_channels} to {layer.out_channels}"
                 names.append(f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {kind}")
                 counts.append(0)
-            counts[-1:] = [sum(counts[-1:]) + sum(p.numel() for p in layer.parameters(recurse=False))]
+            if counts:   # a batch norm goes with the convolution before it
+                counts[-1] += sum(p.numel() for p in layer.parameters(recurse=False))
         bars = axis.barh(range(len(names)), counts, color=BLUE)
         axis.bar_label(bars, [f" {count:,}" for count in counts], fontsize=11)
         axis.set_yticks(range(len(names)), names, fontsize=11)

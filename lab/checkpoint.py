@@ -40,6 +40,7 @@ def save(path, training, history):
 def load(path, training):
     """Put the state in `path` in place and return the epochs of its history as tuples.
 
+    The number of epochs may be another one: a scheduler that depends on it has it in its own settings.
     Raises CheckpointError, with nothing changed, for a file that is no state or that of another training.
     """
     try:
@@ -49,7 +50,9 @@ def load(path, training):
         raise CheckpointError(f"no checkpoint {path}; train without resume=True first") from None
     except Exception as error:   # whatever a truncated or foreign file makes torch.load raise
         raise CheckpointError(f"{path} is no checkpoint, or a part of one: {type(error).__name__}") from None
-    other = recipe.differences(there, training.recipe)
+    other = recipe.differences(there | {"epochs": training.recipe["epochs"]}, training.recipe)
+    if len(history) > int(training.recipe["epochs"]):
+        other.append(f"epochs: {len(history)} are done, {training.recipe['epochs']} are wanted")
     if seed != training.seed:
         other.append(f"seed: {seed} in the file, {training.seed} here")
     if other:

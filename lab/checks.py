@@ -1,5 +1,10 @@
 """What `fit` refuses before any work, because it could not end well, and losses that are no numbers."""
 
+import copy
+import inspect
+import os
+from pathlib import Path
+
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -22,21 +27,53 @@ def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_fi
         raise ValueError("the scheduler is of another optimizer")
     if isinstance(scheduler, ReduceLROnPlateau) and not held_out:
         raise ValueError("ReduceLROnPlateau watches a held-out split, and there is none")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure and closure.default is inspect.Parameter.empty:
+        raise ValueError(f"{type(optimizer).__name__} calls the network itself; take one such as SGD or Adam")
+    steps, planned = epochs * -(-len(labels) // batch_size), getattr(scheduler, "total_steps", None)
+    if planned and planned < steps:
+        raise ValueError(f"the scheduler is made for {planned:,} batches, and {epochs} epochs of"
+                         f" {len(labels):,} images in batches of {batch_size} are {steps:,}")
     if resume and not checkpoint_file:
         raise ValueError("resume=True needs a checkpoint_file")
-    outputs, classes = _outputs(net, data.train.images[:1]), labels.max().item() + 1
-    if outputs < classes:
-        raise ValueError(f"the network has {outputs} outputs, the labels go up to {classes - 1}")
+    folder = Path(checkpoint_file or ".").parent
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"checkpoint_file: there is no folder {folder} that can be written to")
+    _network(net, data.train.images[:2], labels.max().item() + 1)
+    if len(labels) % batch_size == 1:
+        _batch_of_one(net, data.train.images[:1], len(labels), batch_size)
 
 
 @torch.no_grad()
-def _outputs(net, image):
-    """Return the number of outputs of `net`; random streams and batch norm's statistics stay as they are."""
+def _network(net, images, classes):
+    """Raise ValueError for a network that has too few outputs, or other ones than log-probabilities.
+
+    Random streams, mode and batch norm's statistics stay as they are.
+    """
     training = net.training
     with torch.random.fork_rng(devices=[]):
-        outputs = net.eval()(image).shape[1]
+        outputs = net.eval()(images)
     net.train(training)
-    return outputs
+    if outputs.ndim != 2 or len(outputs) != len(images):
+        raise ValueError(f"the network makes {tuple(outputs.shape)} of {len(images)} images; expected"
+                         f" ({len(images)}, {classes}), a row of log-probabilities for each")
+    if outputs.shape[1] < classes:
+        raise ValueError(f"the network has {outputs.shape[1]} outputs, the labels go up to {classes - 1}")
+    sums = outputs.float().exp().sum(1)
+    if not torch.allclose(sums, torch.ones_like(sums), atol=0.01) and outputs.isfinite().all():
+        raise ValueError("the network returns no log-probabilities: their exponentials add up to"
+                         f" {sums[0]:.3g} and not to 1; let it end in log_softmax")
+
+
+def _batch_of_one(net, image, images, batch_size):
+    """Raise ValueError where the last batch holds one image and a layer such as BatchNorm1d needs two."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            copy.deepcopy(net).train()(image)
+    except ValueError as error:
+        fits = next(size for size in range(batch_size, 1, -1) if images % size != 1)
+        raise ValueError(f"{images:,} images in batches of {batch_size} leave a last batch of one, which"
+                         f" batch norm cannot take ({error}); batch_size={fits} would do") from None
 
 
 def finite(losses, what):

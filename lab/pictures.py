@@ -8,6 +8,8 @@ matplotlib.use("Agg")   # files are written, no window is opened
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from lab.labels import name_points
+
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"   # Okabe and Ito's
 
 
@@ -52,23 +54,15 @@ def frontier(trainings, published):
               label="ours: the best for their size")
     axis.errorbar(best["parameters"], error, yerr=best["sd"], fmt="o", color=BLUE, capsize=3,
                   label="ours: mean and standard deviation over seeds")
-    for row in best.itertuples():
-        _name_point(axis, row.network, row.parameters, 100 - row.mean, BLUE)
     axis.plot(published["parameters"], 100 - published["accuracy"], "s", color=ORANGE, markersize=9,
               label="published: one run")
-    for row in published.itertuples():
-        _name_point(axis, row.who, row.parameters, 100 - row.accuracy, ORANGE)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %",
-             title="MNIST: error against size")
+             title="MNIST: error against size", xlim=(400, 700_000), ylim=(0.3, 14))
     axis.set_yticks([0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10], ["0.4", "0.5", "0.6", "0.8", "1", "2", "5", "10"])
     axis.set_xticks([1_000, 10_000, 100_000], ["1,000", "10,000", "100,000"])
     axis.yaxis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(loc="upper right", frameon=False)
+    name_points(axis, [(row.network, row.parameters, 100 - row.mean, BLUE) for row in best.itertuples()]
+                + [(row.who, row.parameters, 100 - row.accuracy, ORANGE) for row in published.itertuples()])
     return figure
-
-
-def _name_point(axis, name, parameters, error, colour):
-    """Write a name beside a point."""
-    axis.annotate(name, (parameters, error), xytext=(6, 5), textcoords="offset points", color=colour,
-                  fontsize=9)

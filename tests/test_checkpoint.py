@@ -191,6 +191,18 @@ def test_the_state_of_another_training_is_refused(net, tiny, file, change, messa
     assert same_weights(net, before)
 
 
+def test_more_epochs_than_the_checkpoints_where_nothing_depends_on_them(net, tiny, tmp_path):
+    def at_constant_rate(net, epochs, **keeping):
+        set_seed(0)
+        return fit(net, tiny, torch.optim.SGD(net.parameters(), lr=0.05), epochs=epochs, **keeping)
+    file = tmp_path / "state"
+    whole = at_constant_rate(copy.deepcopy(net), 3)
+    at_constant_rate(copy.deepcopy(net), 2, checkpoint_file=file)
+    assert bits(at_constant_rate(copy.deepcopy(net), 3, checkpoint_file=file, resume=True)) == bits(whole)
+    with pytest.raises(CheckpointError, match="epochs: 3 are done, 2 are wanted"):
+        at_constant_rate(net, 2, checkpoint_file=file, resume=True)
+
+
 @pytest.mark.parametrize("spoil", [lambda state: state[:9999], lambda state: b"", lambda state: b"{}"])
 def test_a_broken_file_is_refused_and_nothing_changes(net, tiny, file, spoil):
     before = copy.deepcopy(net)

@@ -349,7 +349,7 @@ def test_a_separable_block_mixes_channels_only_in_its_1x1_convolution():
     (DropoutNet, 7, (0.25,), "none"), (GapNet, 7, (0.25,), "global average pooling"),
     (SchedulerNet, 6, (0.1,), "global average pooling"), (OneCycleNet, 5, (0.1,), "global average pooling"),
     (RotationNet, 8, (0.05,) * 8, "global average pooling"),
-    (DropoutEverywhereNet, 7, (0.05,) * 7, "global average pooling"),
+    (DropoutEverywhereNet, 7, (0.05,) * 7, "average pooling of 5 x 5 of 7 x 7 positions"),
     (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"),
     (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected"),
     (SmallNet, 5, (), "global average pooling"), (TinyNet, 6, (), "global average pooling")])

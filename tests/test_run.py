@@ -137,6 +137,19 @@ def test_ctrl_c_publishes_nothing_and_keeps_the_epochs(recorded, edit, files):
     assert len(torch.load(state)["history"]) >= 5 and files(recorded) == before
 
 
+def test_refresh_makes_only_the_last_epoch_again(recorded, run_py, edit):
+    edit("print(score_once(history, net, data.test))", "print('new:', score_once(history, net, data.test))")
+    before = record_in(recorded / "results")
+    status, output, _ = run_py(recorded, "--refresh", NAME)
+    after = record_in(recorded / "results")
+    notebook = recorded / "notebooks" / f"{NAME}.ipynb"
+    assert status == 0 and "new: " in output and "new: " in notebook.read_text()
+    for label, history in after.runs.items():
+        assert history[:-1] == before[label][:-1]   # the seconds too
+        assert history.last._replace(seconds=0) == before[label].last._replace(seconds=0)
+    assert not list((recorded / "runs" / "unfinished").glob("*.pt"))
+
+
 def test_two_at_a_time_are_refused(tree, run_py):
     (tree / "runs").mkdir()
     with FileLock(tree / "runs" / ".lock"):

@@ -13,7 +13,7 @@ from torchvision.transforms import functional as TF
 import utils
 from lab import device
 from lab.mnist import at_hand
-from model import DigitNet
+from model import DigitNet, StridedNet
 from utils import MEAN, STD, Augment, Epoch, History, Split, evaluate, fit, load_mnist, predict
 
 # ---------------------------------------------------------------- data
@@ -237,6 +237,12 @@ def _optimizer(net):
     return SGD(net.parameters(), lr=0.1)
 
 
+def _one_cycle(net, steps):
+    optimizer = _optimizer(net)
+    cycle = lr_scheduler.OneCycleLR(optimizer, 0.1, epochs=2, steps_per_epoch=steps)
+    return dict(optimizer=optimizer, scheduler=cycle)
+
+
 def _empty(split):
     return Split(*(part[:0] for part in split))
 
@@ -251,7 +257,11 @@ def _empty(split):
     (lambda net, data: dict(scheduler=lr_scheduler.StepLR(_optimizer(net), 1)), "is of another optimizer"),
     (lambda net, data: dict(resume=True), "resume=True needs a checkpoint_file"),
     (lambda net, data: dict(data=data._replace(train=data.train._replace(labels=data.train.labels + 3))),
-     "the network has 10 outputs, the labels go up to 12")])
+     "the network has 10 outputs, the labels go up to 12"),
+    (lambda net, data: dict(optimizer=torch.optim.LBFGS(net.parameters())), "LBFGS calls the network"),
+    (lambda net, data: dict(epochs=2, **_one_cycle(net, 320 // 30), batch_size=30),
+     "the scheduler is made for 20 batches, and 2 epochs of 320 images in batches of 30 are 22"),
+    (lambda net, data: dict(checkpoint_file="no/such/a.pt"), "there is no folder no/such that can")])
 def test_arguments_that_do_not_fit_together(net, tiny, change, message, capsys):
     arguments = dict(data=tiny, optimizer=_optimizer(net), epochs=1, batch_size=32) | change(net, tiny)
     before, stream = copy.deepcopy(net.state_dict()), torch.get_rng_state()
@@ -259,6 +269,24 @@ def test_arguments_that_do_not_fit_together(net, tiny, change, message, capsys):
         fit(net, **arguments)
     assert capsys.readouterr().out == "" and torch.equal(torch.get_rng_state(), stream) and net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("last, message", [
+    ([], "exponentials add up to .* let it end in log_softmax"), ([nn.Softmax(1)], "add up to"),
+    ([nn.Unflatten(1, (2, 5))], r"makes \(2, 2, 5\) of 2 images; expected \(2, 10\)")])
+def test_a_network_without_log_probabilities_is_refused(tiny, last, message):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), *last)
+    with pytest.raises(ValueError, match=message):
+        fit(net, tiny, _optimizer(net), epochs=1)
+
+
+def test_a_last_batch_of_one_is_refused_where_batch_norm_needs_two(net, tiny):
+    data = tiny._replace(train=Split(*(part[:65] for part in tiny.train)))
+    fit(net, data, _optimizer(net), epochs=1, batch_size=32)   # its maps have more than one position
+    strided = StridedNet()
+    with pytest.raises(ValueError, match="65 images in batches of 32 leave a last batch of one.*size=31"):
+        fit(strided, data, _optimizer(strided), epochs=1, batch_size=32)
+    fit(strided, data, _optimizer(strided), epochs=1, batch_size=31)
 
 
 # ---------------------------------------------------------------- scoring
