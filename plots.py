@@ -6,6 +6,7 @@ Okabe and Ito's, which colour-blind readers can tell apart, and no meaning rests
 """
 
 import copy
+import re
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -109,7 +110,8 @@ def spread(results, labels, column="test"):
         bar = target(results.notebook, label, column)
         if bar:
             legend["target"], = axis.plot([bar, bar], [place - 0.4, place + 0.4], "k:", linewidth=2)
-    axis.set_yticks(range(len(labels)), labels)
+    names = (re.sub(r"^(\d+)_\w+/(.*)", r"step \1: \2", label) for label in labels)
+    axis.set_yticks(range(len(labels)), names)
     axis.invert_yaxis()
     scored_on = "test" if column == "test" else next(iter(results.runs.values())).scored_on
     axis.set(xlabel=f"{scored_on} accuracy, %", title="MNIST: every seed, after its last epoch")
@@ -309,9 +311,8 @@ def class_maps(net, image):
         axis.axis("off")
     axes[0, 0].imshow(_pixels(image), cmap="gray_r")
     axes[0, 0].set_title("input", fontsize=12)
-    reach = maps.abs().max()
     for digit, axis in enumerate([*axes[0, 1:], *axes[1, 1:]]):
-        axis.imshow(maps[digit], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axis.imshow(maps[digit], cmap="Reds", vmin=0, vmax=maps.max())
         axis.set_title(f"{digit}: mean {maps[digit].mean():.1f}", fontsize=12)
     return figure
 
@@ -413,7 +414,8 @@ def reliability(net, data, edges=(0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 1)):
 
 def weight_maps(net):
     """Draw the weights of a linear head over a last map (C, H, W): a row for each digit, C maps in it."""
-    channels, side = outputs(net, torch.zeros(1, 1, 28, 28))[-1][1].shape[1:3]
+    blank = torch.zeros(1, 1, 28, 28, device=net.head.weight.device)
+    channels, side = outputs(net, blank)[-1][1].shape[1:3]
     weights = net.head.weight.detach().cpu().view(CLASSES, channels, side, side)
     reach = weights.abs().max()
     figure, axes = plt.subplots(CLASSES, channels, figsize=(channels, CLASSES), layout="constrained")

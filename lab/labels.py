@@ -18,7 +18,8 @@ def name_points(axis, points, fontsize=10):
     for name, x, y, colour in points:
         for right, up, side in places:
             offset = {"xytext": (right, up), "textcoords": "offset points"}
-            text = axis.annotate(name, (x, y), ha=side, va="center", color=colour, fontsize=fontsize, **offset)
+            text = axis.annotate(name, (x, y), **offset, ha=side, va="center", color=colour,
+                                 fontsize=fontsize)
             box = text.get_window_extent().padded(1)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):

@@ -75,7 +75,7 @@ def test_a_recording_publishes_what_follows_from_it_and_nothing_else(recording, 
     accuracy = f"{record['DigitNet'].last.accuracy:.2f}"
     prose = nbformat.read(recording.tree / "notebooks" / f"{NAME}.ipynb", as_version=4).cells[0].source
     assert f"-->{accuracy} %" in prose and "-->1 seed(s)" in prose
-    assert f"| DigitNet | 5,354 | {accuracy} (1 seed(s)) |" in (recording.tree / "README.md").read_text()
+    assert f"| a small one | 5,354 | {accuracy} (1 seed(s)) |" in (recording.tree / "README.md").read_text()
 
 
 def test_an_interrupted_recording_continues_and_what_became_false_is_listed(recorded, run_py, edit):
@@ -169,7 +169,7 @@ def test_no_room_leaves_every_file_alone(tmp_path):
 # ---------------------------------------------------------------- the command line
 
 @pytest.mark.parametrize("arguments, message", [
-    (["3_batchnorm"], "no notebook named 3_batchnorm; there are 1_baseline, 3_batch_norm, 4_dropout"),
+    (["3_batchnorm"], "no notebook named 3_batchnorm; there are 1_baseline, 2_light, 3_batch_norm"),
     (["../6_scheduler"], "no notebook named ../6_scheduler"), ([], "name a notebook, or --all"),
     (["--repo", "me"], "--repo takes OWNER/NAME, not 'me'"),
     (["1_baseline", "--seeds", "a"], "expected seeds such as 0-4 or 0,2,5, not 'a'"),
