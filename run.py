@@ -10,10 +10,10 @@ import tempfile
 import nbformat
 from filelock import FileLock, Timeout
 
-from lab import classify, execute, mnist, publish, seeds
+from lab import classify, execute, ink, mnist, publish, seeds
 from lab.execute import RunError
 from lab.records import ROOT, RecordError
-from model import MostAccurateNet
+from model import AccurateNet, MostAccurateNet, SmallNet, TinyNet
 from studies import STUDIES
 from utils import fit
 
@@ -46,7 +46,7 @@ def parser():
                         help="with --seeds: let the workers of this Dask cluster train, such as"
                              " tcp://10.0.0.1:8786; needs requirements-cluster.txt")
     parser.add_argument("--predict", metavar="IMAGE",
-                        help="say which digit is in the picture IMAGE, dark on light or light on dark")
+                        help="say which digits are in the picture IMAGE, and how sure that is")
     parser.add_argument("--text", action="store_true",
                         help="renew the numbers in the text, the tables and the pictures")
     parser.add_argument("--repo", metavar="OWNER/NAME", nargs="?", const="",
@@ -92,11 +92,13 @@ def main(arguments=None):
     options = parse(arguments)
     try:
         if options.predict:
-            print(classify.answer(classify.classify(MostAccurateNet(), options.predict)))
+            nets = MostAccurateNet(), AccurateNet(), SmallNet(), TinyNet()
+            print(classify.answer(classify.classify(nets, options.predict)))
             return 0
         with one_at_a_time():
             return work(options)
-    except (RunError, RecordError, mnist.DataError, classify.ClassifyError) as error:
+    except (RunError, RecordError, mnist.DataError, classify.ClassifyError,
+            ink.PictureError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

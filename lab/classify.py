@@ -1,22 +1,28 @@
-"""Read a digit from any picture: bring it into MNIST's form, then through a network with recorded weights.
+"""Read the digits in any picture: bring each into MNIST's form, then through networks with recorded weights.
 
 `python run.py --predict IMAGE` is the way in.
 """
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import affine
 
+from lab import ink
 from lab.mnist import MEAN, STD
 from lab.records import RESULTS
 
-DIGIT = 20          # pixels: MNIST's digits fill a box of 20 x 20, their centre of mass in the middle
-LARGEST = 10_000    # pixels to a side: more is no picture of a digit
+DIGIT = 20         # pixels: MNIST's digits fill a box of 20 x 20, their centre of mass in the middle
+SURE = 0.8         # below this confidence no digit is named: of test digits a hundredth lies there
+EMPTY = -MEAN / STD
+# A digit is read in these changed forms as well, for what is none is often read otherwise when it is moved.
+# In degrees, pixels right and down, scale.
+VIEWS = [(angle, *move, 1) for angle in (-10, 0, 10) for move in ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))]
+VIEWS += [(0, 0, 0, 0.87), (0, 0, 0, 1.15)]
 
 
 class ClassifyError(Exception):
-    """There is no picture of a digit there, or no weights to read it with."""
+    """There are no weights to read it with."""
 
 
 def load_weights(net):
@@ -32,29 +38,8 @@ def load_weights(net):
     return net.eval()
 
 
-def read_picture(path):
-    """Return the picture in file `path` as ink (H, W), from 0 for paper to 1. Raises ClassifyError."""
-    try:
-        with Image.open(path) as picture:
-            if max(picture.size) > LARGEST:
-                raise ClassifyError(f"{path} has {picture.width:,} x {picture.height:,} pixels;"
-                                    f" make it smaller than {LARGEST:,} a side")
-            picture = ImageOps.exif_transpose(picture).convert("RGBA")   # as a camera was held
-    except FileNotFoundError:
-        raise ClassifyError(f"there is no file {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ClassifyError(f"{path} is no picture that can be read ({error})") from None
-    paper = Image.new("RGBA", picture.size, "white")   # where the picture is transparent
-    grey = pil_to_tensor(Image.alpha_composite(paper, picture).convert("L"))[0] / 255
-    rim = torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).median()   # the paper, light or dark
-    ink = (grey - rim).abs()
-    if ink.max() < 0.1:
-        raise ClassifyError(f"{path} is empty: nothing in it stands out from its rim")
-    return ink / ink.max()
-
-
 def as_mnist(ink):
-    """Return ink (H, W) as a normalised image (1, 1, 28, 28), the digit in a box of 20 x 20, centred.
+    """Return the ink (H, W) of a digit as a normalised image (1, 1, 28, 28), in a box of 20 x 20, centred.
 
     So MNIST was made (LeCun et al., Gradient-based learning applied to document recognition, 1998).
     """
@@ -74,12 +59,30 @@ def as_mnist(ink):
 
 
 @torch.no_grad()
-def classify(net, path):
-    """Return the probabilities (10,) of the digits for the picture in file `path`. Raises ClassifyError."""
-    return load_weights(net)(as_mnist(read_picture(path)))[0].exp()
+def classify(nets, path):
+    """Return the probabilities (N, 10) of the N digits in the picture at `path`, from left to right.
+
+    They are means over `nets` and over a few views of the digit, so they are high where all agree. Raises
+    ClassifyError for weights, lab.ink.PictureError for the picture.
+    """
+    nets, found = [load_weights(net) for net in nets], []
+    for part in ink.digits_in(path):
+        image = as_mnist(torch.from_numpy(part).float())
+        views = torch.cat([affine(image, angle, [right, down], scale, [0],
+                                  InterpolationMode.BILINEAR, [EMPTY])
+                           for angle, right, down, scale in VIEWS])
+        found.append(torch.stack([net(views).exp() for net in nets]).mean((0, 1)))
+    return torch.stack(found)
 
 
 def answer(probabilities):
-    """Say in a line which digit it is and how sure the network is."""
-    sure, digits = probabilities.sort(descending=True)
-    return f"{digits[0]}, {100 * sure[0]:.1f} % sure; else {digits[1]}, {100 * sure[1]:.1f} %"
+    """Say in a line which digits they are and how sure that is, or that it may be no digit."""
+    said = []
+    for each in probabilities:
+        sure, digits = each.sort(descending=True)
+        said.append(f"{digits[0]}, {100 * sure[0]:.0f} % sure; else {digits[1]}, {100 * sure[1]:.0f} %"
+                    if sure[0] >= SURE else
+                    f"this may be no digit; if it is one, then {digits[0]}, {100 * sure[0]:.0f} % sure")
+    if len(said) == 1:
+        return said[0]
+    return "\n".join([f"{len(said)} digits, from left to right:", *said])

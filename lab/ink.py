@@ -1,8 +1,8 @@
 """From the file of a picture to the ink of each digit in it.
 
-The paper may be lit unevenly, ruled or transparent, light or dark, framed by a desk or a drawn box; the file may
-have any depth of colour. What is found is the ink (H, W), from 0 for paper to 1, of every digit, from left to
-right.
+The paper may be lit unevenly, ruled or transparent, light or dark, framed by a desk or a drawn box; the file
+may have any depth of colour. What is found is the ink (H, W), from 0 for paper to 1, of every digit, from
+left to right.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage import filters, measure, morphology, transform
 
 LARGEST = 10_000   # pixels to a side: more is no picture of a digit
-SIDE = 240         # pixels of the longer side that the work is done at
+SIDE = 240         # pixels: the longer side of a picture while it is worked on
 
 
 class PictureError(Exception):
@@ -28,16 +28,17 @@ def digits_in(path):
 
 
 def read_grey(path):
-    """Return the picture in file `path` as grey (H, W), from 0 for black to 1 for white. Raises PictureError."""
+    """Return the picture in `path` as grey (H, W), from 0 for black to 1 for white. Raises PictureError."""
     try:
         with Image.open(path) as picture:
             if max(picture.size) > LARGEST:
                 raise PictureError(f"{path} has {picture.width:,} x {picture.height:,} pixels;"
                                    f" make it smaller than {LARGEST:,} a side")
-            picture = ImageOps.exif_transpose(picture)   # as a camera was held
+            picture = ImageOps.exif_transpose(picture)   # as the camera was held
             if picture.mode[0] in "IF":   # 16 or 32 bits, or floats
                 grey = np.asarray(picture, dtype=float)
-                return grey / (1 if grey.max() <= 1 else 255 if grey.max() <= 255 else max(65_535, grey.max()))
+                white = next((top for top in (1, 255, 65_535) if grey.max() <= top), grey.max())
+                return grey / white
             rgba = np.asarray(picture.convert("RGBA"), dtype=float) / 255
     except FileNotFoundError:
         raise PictureError(f"there is no file {path}") from None
@@ -49,7 +50,7 @@ def read_grey(path):
 
 
 def find_ink(grey, path):
-    """Return the ink, from 0 to 1, and where there is some, at SIDE pixels. Raises PictureError if there is none.
+    """Return the ink, from 0 to 1, and where there is some. Raises PictureError if there is none.
 
     The paper is a surface of second degree through most of the picture, so it may be lit from one side.
     """
@@ -81,7 +82,7 @@ def paper(grey):
 # ---------------------------------------------------------------- what is ink and no digit
 
 def clean(mask):
-    """Return `mask` without ruled lines, frames, boxes, underlines and specks, where something else is left."""
+    """Return `mask` without ruled lines, frames, boxes, underlines and specks, if something else is left."""
     for axis in (0, 1):
         mask = _without_rules(mask, axis)
     regions = measure.regionprops(measure.label(mask, connectivity=2))
@@ -140,7 +141,7 @@ def _is_underline(region, regions, shape):
 
 
 def groups(mask):
-    """Return a mask for each digit in `mask`, from left to right: regions that lie over each other are one."""
+    """Return a mask for each digit, from left to right: regions that lie over each other are one digit."""
     labels = measure.label(mask, connectivity=2)
     parts = sorted(([region.bbox[1], region.bbox[3], [region]] for region in measure.regionprops(labels)),
                    key=lambda part: part[0])

@@ -21,7 +21,8 @@ def grey(ink, paper=235.0, dark=30.0):
 
 
 def rgba(ink, colour, alpha):
-    return Image.fromarray(np.dstack([*(np.full_like(ink, c) for c in colour), alpha * 255]).astype("uint8"), "RGBA")
+    layers = [*(np.full_like(ink, part) for part in colour), alpha * 255]
+    return Image.fromarray(np.dstack(layers).astype("uint8"), "RGBA")
 
 
 def across(ink, low, high):
