@@ -68,7 +68,7 @@ def _error_by_epoch(axis, what):
     """Label the axes of an error by epoch: the error on a log scale."""
     axis.set(xlabel="epoch", ylabel=what, yscale="log")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_locator(NullLocator())
     axis.grid(alpha=0.3)

@@ -2,7 +2,7 @@
 
 What an idea is worth where it can work, and what may lie behind two claims that nobody here reached.
 `python run.py NAME --seeds 0-4` trains study NAME: a row for each training goes to results/studies.csv, and
-results/studies.md has the tables. A study is a generator: from a seed, it yields each training as a `Trial`
+results/ideas.md has the tables. A study is a generator: from a seed, it yields each training as a `Trial`
 that is to be made before the next one is asked for, so that every training starts from that seed alone.
 """
 

@@ -211,8 +211,9 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
 
     On a CPU, batch norm and dropout are computed by faster code with the same results. Without a
     held-out split nothing is scored. Interrupted from the keyboard, it returns the epochs so far.
-    Raises ValueError before any work for arguments that do not fit together, CheckpointError for a
+    Raises ValueError or TypeError before any work for arguments that cannot end well, CheckpointError for a
     file that cannot be resumed, FloatingPointError, with epoch and rate, where a loss is no number.
+    Whatever is raised after the first epoch has the epochs so far as its `history`.
     """
     checks.arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume)
     keep_memory()
@@ -244,8 +245,13 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
         print(f"{data.name}: interrupted after {len(history)} of {epochs} epochs; this is their history")
     except FloatingPointError as error:
         rate = optimizer.param_groups[0]["lr"]
-        raise FloatingPointError(f"epoch {epoch}: {error}, near a learning rate of {rate:.3g};"
-                                 " a lower one may do") from None
+        stopped = FloatingPointError(f"epoch {epoch}: {error}, near a learning rate of {rate:.3g};"
+                                     " a lower one may do")
+        stopped.history = history
+        raise stopped from None
+    except Exception as error:   # of a scheduler or an augmentation
+        error.history = history
+        raise
     history.how = kept.how
     return history
 

@@ -121,7 +121,7 @@ class File(Keeper):
 
     def __init__(self, training, path, resume):
         super().__init__(training)
-        self.path, self.resume = Path(path), resume
+        self.path, self.resume = Path(path).expanduser(), resume
 
     def begin(self):
         return load(self.path, self.training) if self.resume else []

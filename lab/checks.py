@@ -3,15 +3,31 @@
 import copy
 import inspect
 import os
+from numbers import Integral
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume):
-    """Raise ValueError for arguments of `fit` that do not fit together; nothing is changed."""
+    """Raise TypeError for arguments of `fit` of a wrong kind, ValueError where they do not fit together.
+
+    Nothing is changed.
+    """
+    if not hasattr(data, "held_out"):
+        raise TypeError(f"data takes what load_mnist returns, a utils.Data, got {type(data).__name__}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer takes one of torch.optim's, made of net.parameters(), got {optimizer!r}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} takes a whole number, got {value!r}")
     labels, held_out = data.train.labels, data.held_out
+    for split in filter(None, (data.train, held_out)):
+        if len(split.images) != len(split.labels) or split.labels.dtype != torch.long:
+            raise ValueError(f"expected an int64 label for each image, got {len(split.images):,} images and"
+                             f" {len(split.labels):,} labels of {split.labels.dtype}")
     if len(labels) == 0 or held_out and len(held_out.labels) == 0:
         raise ValueError(f"an empty split: {len(labels)} training images,"
                          f" {len(held_out.labels) if held_out else 'no'} images to score")
@@ -20,6 +36,12 @@ def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_fi
     if not 1 <= batch_size <= len(labels):
         raise ValueError(f"batch_size must be between 1 and the {len(labels):,} training images,"
                          f" got {batch_size}")
+    if labels.min() < 0:
+        raise ValueError(f"the labels begin at {labels.min().item()}; expected 0 and up")
+    places = {parameter.device for parameter in net.parameters()} - {labels.device}
+    if places:
+        raise ValueError(f"the network is on {places.pop()}, the data on {labels.device}; move it before its"
+                         " optimizer is made: net.to(data.train.images.device)")
     ours = {id(parameter) for parameter in net.parameters()}
     if not all(id(parameter) in ours for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError("the optimizer is of another network")
@@ -36,9 +58,10 @@ def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_fi
                          f" {len(labels):,} images in batches of {batch_size} are {steps:,}")
     if resume and not checkpoint_file:
         raise ValueError("resume=True needs a checkpoint_file")
-    folder = Path(checkpoint_file or ".").parent
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"checkpoint_file: there is no folder {folder} that can be written to")
+    path = Path(checkpoint_file or "none").expanduser()
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        fault = "is a folder" if path.is_dir() else f"there is no folder {path.parent} that can be written to"
+        raise ValueError(f"checkpoint_file {path}: {fault}")
     _network(net, data.train.images[:2], labels.max().item() + 1)
     if len(labels) % batch_size == 1:
         _batch_of_one(net, data.train.images[:1], len(labels), batch_size)

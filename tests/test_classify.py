@@ -175,6 +175,6 @@ def test_what_is_no_digit_is_often_said(tmp_path, test):
 def test_a_number_is_read_digit_by_digit(tmp_path, test):
     digits = [(test.images[(test.labels == digit).nonzero()[5, 0], 0] * STD + MEAN).clamp(0, 1).numpy()
               for digit in (2, 0, 7)]
-    pages = [page(digit, 300, 120, 90, 5 + 95 * place) for place, digit in enumerate(digits)]
+    pages = [page(digit, 300, 100, 90, 5 + 95 * place) for place, digit in enumerate(digits)]
     found = read(grey(np.max(pages, 0)), tmp_path / "a.png")
     assert found.argmax(1).tolist() == [2, 0, 7]

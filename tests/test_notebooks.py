@@ -6,6 +6,7 @@ nbval alone passes a stripped notebook, an ignored cell and a misspelt marker; t
 
 import ast
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -97,7 +98,7 @@ def test_skeleton(name):
     assert headings.index("Training") < headings.index("What it does") < headings.index("Analysis")
     sections = dict(zip(headings, re.split("^## .+$", prose(name), flags=re.M)[1:]))
     assert all(text.strip() for heading, text in sections.items() if heading not in ("Results",)), sections
-    assert len(sections["Analysis"].split()) > 60 and "**" in sections["Analysis"].splitlines()[-1]
+    assert len(sections["Analysis"].split()) > 60 and "**" in sections["Analysis"].strip().splitlines()[-1]
     assert 2 <= len(re.findall(r"^\d\. ", sections["Try it"], re.M)) <= 3
     wanted = [r"sys\.path", r"show_source\(", r"summary\(", r"receptive_field\(", "^SEED ", r"fit\(",
               r"Results\(", r"compare\(results\)"]
@@ -150,6 +151,24 @@ def test_set_up_is_the_same_everywhere_and_points_here(name):
     assert same == here and f'REPOSITORY = "{text.REPOSITORY}"\n' in same
     assert all(isinstance(line, (ast.Import, ast.ImportFrom)) for line in ast.parse(imports).body)
     assert f"[![Open in Colab]({text.BADGE})]({text.colab(name)})" in NOTEBOOKS[name].cells[0].source
+
+
+@pytest.mark.parametrize("folder", ["", "notebooks"])
+def test_set_up_finds_the_repository_from(folder, monkeypatch):
+    monkeypatch.chdir(records.ROOT / folder)
+    monkeypatch.setattr(sys, "path", [])
+    set_up = code(NAMES[0])[0].source.split("\n\n")[0]
+    exec(compile(set_up, "set-up", "exec"), {})
+    assert sys.path == [str(records.ROOT)]
+
+
+def test_set_up_on_colab_says_that_the_repository_has_no_owner_yet(monkeypatch, tmp_path):
+    if "OWNER" not in text.REPOSITORY:
+        pytest.skip("it has one")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    with pytest.raises(AssertionError, match="whose repository. run `python run.py --repo YOU/NAME`"):
+        exec(code(NAMES[0])[0].source, {})
 
 
 # ---------------------------------------------------------------- numbers

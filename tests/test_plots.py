@@ -207,7 +207,7 @@ def test_recorded_places_are_not_looked_for_in_the_digits_sample(sample):
 def test_ladder_has_every_run(history):
     figure = pictures.ladder({str(number): history for number in range(9)})
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == 9 * [[8, 7, 6, 5]]
-    assert "8: 95.00 %" in texts(figure)
+    assert {str(number) for number in range(9)} <= set(texts(figure))
 
 
 def test_frontier_has_the_best_run_of_each_network():

@@ -228,6 +228,19 @@ def test_a_loss_that_is_no_number_stops_the_training(net, tiny):
         train(breaking, tiny)
 
 
+def test_what_goes_wrong_later_keeps_the_history(net, tiny):
+    calls = []
+
+    def fail_in_the_third_epoch(images):
+        calls.append(len(images))
+        if len(calls) > 2:
+            raise OSError("no more")
+        return images
+    with pytest.raises(OSError, match="no more") as stopped:
+        fit(net, tiny, _optimizer(net), epochs=5, batch_size=32, augment=fail_in_the_third_epoch)
+    assert [epoch.epoch for epoch in stopped.value.history] == [1, 2]
+
+
 def test_a_rate_far_too_high_is_named(net, tiny):
     with pytest.raises(FloatingPointError, match="is (nan|inf), near a learning rate of 1e.30; a lower one"):
         train(net, tiny, lr=1e30)
@@ -261,7 +274,14 @@ def _empty(split):
     (lambda net, data: dict(optimizer=torch.optim.LBFGS(net.parameters())), "LBFGS calls the network"),
     (lambda net, data: dict(epochs=2, **_one_cycle(net, 320 // 30), batch_size=30),
      "the scheduler is made for 20 batches, and 2 epochs of 320 images in batches of 30 are 22"),
-    (lambda net, data: dict(checkpoint_file="no/such/a.pt"), "there is no folder no/such that can")])
+    (lambda net, data: dict(checkpoint_file="no/such/a.pt"), "there is no folder no/such that can"),
+    (lambda net, data: dict(checkpoint_file="."), "checkpoint_file .: is a folder"),
+    (lambda net, data: dict(data=data._replace(train=data.train._replace(labels=data.train.labels[:9]))),
+     "an int64 label for each image, got 320 images and 9 labels"),
+    (lambda net, data: dict(data=data._replace(train=data.train._replace(labels=data.train.labels.float()))),
+     "320 labels of torch.float32"),
+    (lambda net, data: dict(data=data._replace(train=data.train._replace(labels=data.train.labels - 1))),
+     "the labels begin at -1")])
 def test_arguments_that_do_not_fit_together(net, tiny, change, message, capsys):
     arguments = dict(data=tiny, optimizer=_optimizer(net), epochs=1, batch_size=32) | change(net, tiny)
     before, stream = copy.deepcopy(net.state_dict()), torch.get_rng_state()
@@ -269,6 +289,21 @@ def test_arguments_that_do_not_fit_together(net, tiny, change, message, capsys):
         fit(net, **arguments)
     assert capsys.readouterr().out == "" and torch.equal(torch.get_rng_state(), stream) and net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(epochs="15"), "epochs takes a whole number, got '15'"), (dict(batch_size=32.0), "batch_size takes"),
+    (dict(data=[(torch.zeros(2, 1, 28, 28), torch.zeros(2))]), "data takes what load_mnist returns.*list"),
+    (dict(optimizer=SGD), "optimizer takes one of torch.optim's")])
+def test_arguments_of_a_wrong_kind(net, tiny, change, message):
+    with pytest.raises(TypeError, match=message):
+        fit(net, **dict(data=tiny, optimizer=_optimizer(net), epochs=1) | change)
+
+
+def test_a_network_elsewhere_than_the_data_is_refused(tiny):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).to("meta")
+    with pytest.raises(ValueError, match="the network is on meta, the data on cpu; move it"):
+        fit(net, tiny, _optimizer(net))
 
 
 @pytest.mark.parametrize("last, message", [
