@@ -10,10 +10,10 @@ import tempfile
 import nbformat
 from filelock import FileLock, Timeout
 
-from lab import classify, execute, ink, mnist, publish, seeds
+from lab import classify, execute, ink, mnist, page, publish, seeds
 from lab.execute import RunError
 from lab.records import ROOT, RecordError
-from model import AccurateNet, MostAccurateNet, SmallNet, TinyNet
+from model import AccurateNet, LightNet, MostAccurateNet, SmallNet, TinyNet
 from studies import STUDIES
 from utils import fit
 
@@ -47,6 +47,8 @@ def parser():
                              " tcp://10.0.0.1:8786; needs requirements-cluster.txt")
     parser.add_argument("--predict", metavar="IMAGE",
                         help="say which digits are in the picture IMAGE, and how sure that is")
+    parser.add_argument("--page", action="store_true",
+                        help="renew page/weights.js, the networks of the page to draw on, from results/")
     parser.add_argument("--text", action="store_true",
                         help="renew the numbers in the text, the tables and the pictures")
     parser.add_argument("--repo", metavar="OWNER/NAME", nargs="?", const="",
@@ -68,7 +70,7 @@ def parse(arguments):
     if unknown:
         command.error(f"no notebook named {', '.join(unknown)}; there are {', '.join(publish.names())};"
                       f" and no study: there are {', '.join(STUDIES)}")
-    if not (options.names or options.all or options.text or options.repo or options.predict):
+    if not (options.names or options.all or options.text or options.repo or options.predict or options.page):
         command.error("name a notebook, or --all")
     if studies and (not options.seeds or options.cluster):
         command.error(f"{studies[0]} is a study: it takes --seeds, and no --cluster")
@@ -123,6 +125,9 @@ def work(options):
     if options.repo:
         publish.move_repository(options.repo)
         print(f"badges and set-up cells now point to {options.repo}")
+    elif options.page:
+        nets = MostAccurateNet(), AccurateNet(), SmallNet(), TinyNet(), LightNet()
+        publish.write({ROOT / "page" / "weights.js": page.weights(nets).encode()})
     elif options.text:
         false = publish.renew()
     elif (options.record or options.refresh or options.seeds) and not mnist.at_hand():

@@ -57,8 +57,8 @@ def find_ink(grey, path):
     scale = SIDE / max(grey.shape)
     size = [max(1, round(side * scale)) for side in grey.shape]
     grey = filters.gaussian(transform.resize(grey, size, order=1, anti_aliasing=scale < 1), 1)
-    difference = grey - paper(grey)
-    noise = 1.5 * np.median(np.abs(difference))   # most of the picture is paper
+    surface, noise = paper(grey)
+    difference = grey - surface
     dark, light = (np.quantile(sign * difference, 0.999) for sign in (-1, 1))
     ink = np.clip(-difference if dark > light else difference, 0, None)
     if max(dark, light) < max(0.06, 5 * noise):
@@ -68,15 +68,19 @@ def find_ink(grey, path):
 
 
 def paper(grey):
-    """Return the paper's grey everywhere: a polynomial of second degree, fitted to what lies near it."""
+    """Return the paper's grey everywhere, and its noise.
+
+    The grey is a polynomial of second degree in the place, fitted to the pixels that lie near it.
+    """
     rows, columns = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
     terms = np.stack([np.ones_like(grey), rows, columns, rows * columns, rows ** 2, columns ** 2], -1)
     near = np.abs(grey - np.median(grey)) < 0.25
     for _ in range(6):
         surface = terms @ np.linalg.lstsq(terms[near], grey[near], rcond=None)[0]
         distance = np.abs(grey - surface)
-        near = distance < max(0.03, 2.5 * np.median(distance[near]))
-    return surface
+        spread = 1.5 * np.median(distance[near])
+        near = distance < max(0.03, 1.7 * spread)
+    return surface, spread
 
 
 # ---------------------------------------------------------------- what is ink and no digit

@@ -93,6 +93,35 @@ def vignette(ink):
     return 235 - 55 * (rows ** 2 + columns ** 2)
 
 
+def shadow(ink):
+    """Return paper half of which lies in a soft shadow."""
+    return 230 - 70 / (1 + np.exp((np.mgrid[:300, :300].sum(0) - 280) / 12))
+
+
+def tilted(ink, degrees=8, desk=60):
+    """Return a page that lies askew on a dark desk."""
+    paper, marks = np.full((220, 220), 1.0), transform.resize(ink, (220, 220))
+    wide = [np.pad(part, 40) for part in (paper, marks)]
+    paper, marks = (transform.rotate(part, degrees) for part in wide)
+    return clipped(desk + paper * (235 - desk) - marks * 200)
+
+
+def seen_askew(ink):
+    """Return a page that was photographed from one side."""
+    corners = np.array([[0, 0], [300, 0], [300, 300], [0, 300]], float)
+    seen = np.array([[30, 10], [270, 0], [300, 300], [0, 280]], float)
+    warp = transform.ProjectiveTransform()
+    warp.estimate(seen, corners)
+    return grey(transform.warp(ink, warp))
+
+
+def margin(ink):
+    """Return ruled ink with the margin line of a school book."""
+    ruled = lines(ink)
+    ruled[:, 35:38] = 0.8
+    return ruled
+
+
 DISGUISES = {   # name: (function of a digit and a generator, how the file ends)
     "dark on light": (lambda d, draw: grey(page(d)), "png"),
     "light on dark": (lambda d, draw: grey(page(d), 20, 240), "png"),
@@ -127,5 +156,11 @@ DISGUISES = {   # name: (function of a digit and a generator, how the file ends)
         [230 - 200 * page(d), 220 - 160 * page(d), 160 + 20 * page(d)], -1).astype("uint8")), "png"),
     "small, in a corner": (lambda d, draw: grey(page(d, 600, 90, 480, 30)), "png"),
     "cut out": (lambda d, draw: grey(transform.resize(d[3:25, 3:25], (150, 150))), "png"),
+    "half in shadow": (lambda d, draw: grey(page(d), shadow(d), 40), "png"),
+    "page askew on a desk": (lambda d, draw: tilted(page(d)), "png"),
+    "photographed from the side": (lambda d, draw: seen_askew(page(d)), "jpg"),
+    "school book with a margin": (lambda d, draw: grey(margin(page(d))), "png"),
+    "ruled, noisy and lit from one side": (lambda d, draw: clipped(np.asarray(
+        grey(lines(page(d)), across(page(d), 170, 235), 50), float) + draw.normal(0, 8, (300, 300))), "png"),
     "tiny": (lambda d, draw: grey(d), "png"),
 }

@@ -118,9 +118,13 @@ def test():
 def test_the_recorded_weights_misread_what_the_record_says(name, test):
     """Image for image."""
     label = f"{name}, test set"
-    record, = (record for record in records.read_all().values() if label in record.misread)
     net = classify.load_weights(getattr(model, name)()).to(memory_format=torch.channels_last)   # faster
     wrong = predict(net, test.images, batch_size=100).argmax(1) != test.labels
+    if name == "LightNet":   # the epochs of this one are scored, and no list of places is kept
+        accuracy = records.read_record("2_light")["LightNet"].last.accuracy
+        assert 100 * (~wrong).float().mean().item() == pytest.approx(accuracy, abs=0.011)
+        return
+    record, = (record for record in records.read_all().values() if label in record.misread)
     assert wrong.nonzero().flatten().tolist() == record.misread[label][str(record.seed)]
 
 
