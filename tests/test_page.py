@@ -121,7 +121,6 @@ def test_a_layer_that_the_page_cannot_compute_is_refused():
 
 
 def test_run_py_writes_the_weights(tree, run_py):
-    shutil.copytree(PAGE, tree / "page")
     (tree / "page" / "weights.js").write_text("")
     assert run_py(tree, "--page")[0] == 0
     assert (tree / "page" / "weights.js").read_text() == (PAGE / "weights.js").read_text()
