@@ -11,6 +11,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import pandas
@@ -190,6 +191,8 @@ def runs(records=None, table=None):
     Accuracies in percent. first, best and last (epoch) are of `scored_on`; test: of the test set, after the
     last epoch; seconds: of training. A row whose recipe is no longer its notebook's is left out.
     """
+    if records is None and table is None:
+        return _runs_of(_stamp())
     records = read_all() if records is None else records
     recorded = [rows(record) for record in records.values()]
     if not recorded:
@@ -199,6 +202,17 @@ def runs(records=None, table=None):
     both = pandas.concat([recorded, kept.astype(recorded.dtypes.to_dict())] if len(kept) else [recorded])
     both["test"] = both["test"].astype(float).where(both["scored_on"] != "test", both["last"])
     return both.drop_duplicates(["notebook", "run", "seed"]).sort_values(["notebook", "run", "seed"])
+
+
+def _stamp():
+    """Return what changes when a file of the records does."""
+    paths = [*sorted(RESULTS.glob("[0-9]*_*.json")), RUNS]
+    return tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.exists())
+
+
+@lru_cache(maxsize=1)   # a notebook's last cell asks many times
+def _runs_of(stamp):
+    return runs(read_all())
 
 
 def over_seeds(notebook, run, column, table=None):

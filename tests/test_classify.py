@@ -166,14 +166,14 @@ def test_disguised_digits_are_read(tmp_path, test, name):
 
 
 def test_what_is_no_digit_is_often_said(tmp_path, test):
-    """Scribbles: a line through many random places."""
+    """Scribbles, lines through twelve random places: 14 of 20 were refused when this was written."""
     said = 0
-    for seed in range(6):
+    for seed in range(20):
         places = np.random.default_rng(seed).uniform(50, 250, (12, 2))
         picture = Image.new("L", (300, 300), 235)
         ImageDraw.Draw(picture).line([tuple(place) for place in places], fill=20, width=10)
         said += "may be no digit" in classify.answer(read(picture, tmp_path / "a.png"))
-    assert said >= 4
+    assert said >= 12
 
 
 def test_a_number_is_read_digit_by_digit(tmp_path, test):
