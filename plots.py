@@ -52,7 +52,7 @@ def training_curves(histories, target=None):
     for axis, (split, field) in zip(axes, fields.items()):
         for (label, history), (colour, style) in zip(histories.items(), cycle(STYLES)):
             error = [100 - getattr(epoch, field) for epoch in history]
-            axis.plot(range(1, len(history) + 1), error, style, color=colour, marker="o", markersize=4,
+            axis.plot(_epochs(history), error, style, color=colour, marker="o", markersize=4,
                       label=label)
         _error_by_epoch(axis, f"error on {split} images, %")
     if target:
@@ -62,6 +62,11 @@ def training_curves(histories, target=None):
     datasets = dict.fromkeys(history.dataset for history in histories.values())
     figure.suptitle(", ".join([*datasets, *([first.how] if first.how else [])]), fontsize=15)
     return figure
+
+
+def _epochs(history):
+    """Return the numbers of the epochs; raises ValueError where a training was stopped in the first one."""
+    return range(1, history.last.epoch + 1)
 
 
 def _error_by_epoch(axis, what):
@@ -78,7 +83,7 @@ def rate_and_error(histories):
     """Draw the learning rate of each epoch over the held-out error, a line per entry of {label: History}."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(9, 6), layout="constrained", sharex=True)
     for (label, history), (colour, style) in zip(histories.items(), cycle(STYLES)):
-        epochs = [epoch.epoch for epoch in history]
+        epochs = _epochs(history)
         above.step(epochs, [epoch.lr for epoch in history], style, where="mid", color=colour, label=label)
         below.plot(epochs, [100 - epoch.accuracy for epoch in history], style, color=colour, marker="o")
         for before, after in zip(history, history[1:]):

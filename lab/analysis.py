@@ -209,6 +209,8 @@ class _Trace(TorchFunctionMode):
                 self._refuse(f"pad {tuple(padding)} is not the same on all sides")
             moved = padding[0] * span.jump
             return span._replace(first=span.first - moved, last=span.last - moved, side=out.shape[-1])
+        if name in WHOLE and self._over_channels(x, args, kwargs):
+            return span
         if name == "linear" or name in WHOLE and out.numel() < x.numel() and span.side > 1:
             return self._whole(name, span, out)
         if out.numel() == x.numel() or out.ndim == x.ndim and out.shape[2:] == x.shape[2:]:
@@ -217,6 +219,13 @@ class _Trace(TorchFunctionMode):
             return span
         self._refuse(f"{name} makes {tuple(out.shape)} of {tuple(x.shape)}")
         return span
+
+    @staticmethod
+    def _over_channels(x, args, kwargs):
+        """Tell whether a mean or the like of a map (N, C, H, W) leaves its positions as they are."""
+        dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        dims = [dims] if isinstance(dims, int) else dims
+        return x.ndim == 4 and isinstance(dims, (list, tuple)) and all(dim % 4 < 2 for dim in dims)
 
     def _window(self, name, x, span, args, kwargs, out):
         """The span after a kernel that is moved over the map."""

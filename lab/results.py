@@ -62,11 +62,12 @@ class Results:
 
     def _rows(self, label, history):
         """Yield the rows of one run; of many runs only the one that they are compared by."""
-        scored, best_train = history.scored_on, max(epoch.train_accuracy for epoch in history)
+        scored, last = history.scored_on, history.last   # which says so where there is no epoch
+        best_train = max(epoch.train_accuracy for epoch in history)
         figures = [("parameters", "parameters", f"{history.parameters:,}"),
                    ("best training accuracy, %", "best_train", f"{best_train:.2f}")]
         if scored:
-            best, last = history.best, history.last
+            best = history.best
             figures += [(f"best {scored} accuracy, %", "best", f"{best.accuracy:.2f} (epoch {best.epoch})"),
                         (f"last {scored} accuracy, %", "last", f"{last.accuracy:.2f}")]
         if history.test is not None:

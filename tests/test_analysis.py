@@ -90,7 +90,8 @@ def conv(kernel, **options):
     Network(lambda n, x: n.a(F.pad(n.a(x), (2, 2, 2, 2))), a=conv(5)),
     Network(lambda n, x: n.a(n.a(n.a(x))), a=conv(3)),
     Network(lambda n, x: n.a(x).mul_(2).clamp(min=0).abs() * 3, a=conv(4, dilation=2)),
-    nn.AdaptiveAvgPool2d(12)], ids=range(9))
+    Network(lambda n, x: n.a(n.b(x).mean(1, keepdim=True)), a=conv(3), b=nn.Conv2d(1, 4, 3, bias=False)),
+    nn.AdaptiveAvgPool2d(12)], ids=range(10))
 def test_other_ways_to_write_a_network_are_counted(net, monkeypatch):
     found = receptive_field(net, LARGE)[-1].receptive_field
     monkeypatch.setattr(F, "max_pool2d", F.avg_pool2d)   # it sees the same pixels, and all have a gradient

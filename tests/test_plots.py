@@ -16,7 +16,7 @@ import model
 import plots
 from lab import pictures
 from lab.history import Epoch, History
-from utils import Augment, evaluate
+from utils import Augment, Results, evaluate
 
 
 @pytest.fixture
@@ -47,6 +47,13 @@ def test_training_curves(history):
     assert list(axis.lines[0].get_ydata()) == [8, 7, 6, 5] and list(axis.lines[2].get_ydata()) == [6, 6]
     bottom, top = axis.get_ylim()
     assert axis.get_yscale() == "log" and bottom < 5 and top > 9   # nothing is off the edge
+
+
+@pytest.mark.parametrize("show", [plots.training_curves, plots.rate_and_error,
+                                  lambda histories: repr(Results("1_baseline", histories))])
+def test_a_training_without_an_epoch_is_said(show):
+    with pytest.raises(ValueError, match="Net was interrupted in its first epoch, so it has no figures"):
+        show({"run": History(network="Net")})
 
 
 def test_rate_and_error_marks_each_fall(history):

@@ -256,6 +256,11 @@ def _one_cycle(net, steps):
     return dict(optimizer=optimizer, scheduler=cycle)
 
 
+def _plateau(net):
+    optimizer = _optimizer(net)
+    return dict(optimizer=optimizer, scheduler=lr_scheduler.ReduceLROnPlateau(optimizer))
+
+
 def _empty(split):
     return Split(*(part[:0] for part in split))
 
@@ -269,6 +274,7 @@ def _empty(split):
     (lambda net, data: dict(optimizer=_optimizer(nn.Linear(2, 2))), "the optimizer is of another network"),
     (lambda net, data: dict(scheduler=lr_scheduler.StepLR(_optimizer(net), 1)), "is of another optimizer"),
     (lambda net, data: dict(resume=True), "resume=True needs a checkpoint_file"),
+    (lambda net, data: dict(data=data.unscored(), **_plateau(net)), "Plateau watches a held-out split"),
     (lambda net, data: dict(data=data._replace(train=data.train._replace(labels=data.train.labels + 3))),
      "the network has 10 outputs, the labels go up to 12"),
     (lambda net, data: dict(optimizer=torch.optim.LBFGS(net.parameters())), "LBFGS calls the network"),
