@@ -16,13 +16,7 @@ def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_fi
 
     Nothing is changed.
     """
-    if not hasattr(data, "held_out"):
-        raise TypeError(f"data takes what load_mnist returns, a utils.Data, got {type(data).__name__}")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer takes one of torch.optim's, made of net.parameters(), got {optimizer!r}")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, Integral):
-            raise TypeError(f"{name} takes a whole number, got {value!r}")
+    _kinds(data, optimizer, epochs=epochs, batch_size=batch_size)
     labels, held_out = data.train.labels, data.held_out
     for split in filter(None, (data.train, held_out)):
         if len(split.images) != len(split.labels) or split.labels.dtype != torch.long:
@@ -65,6 +59,17 @@ def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_fi
     _network(net, data.train.images[:2], labels.max().item() + 1)
     if len(labels) % batch_size == 1:
         _batch_of_one(net, data.train.images[:1], len(labels), batch_size)
+
+
+def _kinds(data, optimizer, **numbers):
+    """Raise TypeError for arguments of a wrong kind."""
+    if not hasattr(data, "held_out"):
+        raise TypeError(f"data takes what load_mnist returns, a utils.Data, got {type(data).__name__}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer takes one of torch.optim's, made of net.parameters(), got {optimizer!r}")
+    for name, value in numbers.items():
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} takes a whole number, got {value!r}")
 
 
 @torch.no_grad()
