@@ -84,7 +84,10 @@ def parse(arguments):
 def origin():
     """Return OWNER/NAME of git's origin, or "" where that is not on GitHub."""
     asked = ["git", "remote", "get-url", "origin"]
-    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout
+    try:
+        answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout
+    except OSError:   # there is no git
+        return ""
     found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?\s*$", answer)
     return found[1] if found else ""
 

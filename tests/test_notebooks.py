@@ -116,6 +116,7 @@ def test_title_and_the_ways_to_its_neighbours(name):
     neighbours = {"previous": NAMES[place - 1] if place else None,
                   "next": NAMES[place + 1] if place + 1 < len(NAMES) else None}
     ways = dict(re.findall(r"\[(previous|next): [\w ]+\]\((\w+)\.ipynb\)", title))
+    assert re.search(r"\.ipynb\)\n\n", title)   # a line of its own
     assert ways == {way: there for way, there in neighbours.items() if there}
 
 

@@ -54,7 +54,7 @@ def computed(tmp_path, script, **values):
 @pytest.mark.slow
 @in_a_browser
 def test_the_networks_compute_what_pytorch_does(tmp_path, nets):
-    """200 test digits, every network, within 1e-4; and an answer takes less than 20 ms."""
+    """200 test digits, every network, within 1e-4."""
     if not mnist.at_hand():
         pytest.skip("no MNIST here")
     images = load_mnist().test.images[:200]
@@ -62,16 +62,14 @@ def test_the_networks_compute_what_pytorch_does(tmp_path, nets):
         const pixels = numbers(values.images), networks = unpack(NETWORKS);
         result = {};
         for (const [name, network] of Object.entries(networks)) {
-          const start = performance.now();
-          result[name] = {answers: Array.from({length: 200}, (_, i) =>
-            forward(network, pixels.subarray(i * 784, (i + 1) * 784)).probabilities)};
-          result[name].milliseconds = (performance.now() - start) / 200;
+          result[name] = Array.from({length: 200}, (_, i) =>
+            forward(network, pixels.subarray(i * 784, (i + 1) * 784)).probabilities);
         }""", images=images * STD + MEAN)
     assert list(result) == list(NAMES)
     for name, net in nets.items():
         with torch.no_grad():
             expected = net(images).exp()
-        assert (torch.tensor(result[name]["answers"]) - expected).abs().max() < 1e-4, name
+        assert (torch.tensor(result[name]) - expected).abs().max() < 1e-4, name
 
 
 @pytest.mark.slow
