@@ -152,6 +152,10 @@ def write(files):
 
 
 def move_repository(new):
-    """Point badges and set-up cells to the repository `new`, OWNER/NAME."""
-    files = [ROOT / "lab" / "text.py", README, *NOTEBOOKS.glob("*.ipynb"), *ROOT.glob("*.md")]
-    write({path: path.read_text("utf-8").replace(text.REPOSITORY, new).encode() for path in files})
+    """Point badges, set-up cells and the addresses of the site to the repository `new`, OWNER/NAME."""
+    old, files = text.REPOSITORY, {}
+    for pattern in ("*.md", "notebooks/*.ipynb", "lab/text.py", "site/conf.py"):
+        for path in ROOT.glob(pattern):
+            content = path.read_text("utf-8").replace(text.site(old), text.site(new))
+            files[path] = content.replace(old, new).encode()
+    write(files)

@@ -18,6 +18,12 @@ def colab(name):
     return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
 
 
+def site(repository):
+    """Return the address of the site of `repository`, OWNER/NAME, on GitHub Pages."""
+    owner, _, name = repository.partition("/")
+    return f"https://{owner}.github.io/{name}/"
+
+
 # ---------------------------------------------------------------- numbers in text
 
 NUMBER = re.compile(r"(<!--= *([^>]+?) *-->)(?!`)(-?[\d.,]*\d|nan)?")   # a source in backticks is an example

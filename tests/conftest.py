@@ -93,7 +93,7 @@ def tree(tmp_path):
 
 
 def _copy(tree):
-    for folder in ("benchmarks", "lab", "notebooks", "page", "results", "tests"):
+    for folder in ("benchmarks", "lab", "notebooks", "page", "results", "site", "tests"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     for path in [path for kind in ("py", "md", "toml", "txt") for path in ROOT.glob(f"*.{kind}")]:
         shutil.copy(path, tree)

@@ -183,8 +183,11 @@ def test_wrong_arguments(arguments, message, capsys):
 
 def test_repo_moves_every_address(tree, run_py):
     assert run_py(tree, "--repo", "somebody/my-digits")[0] == 0
-    for path in [tree / "lab" / "text.py", tree / "README.md", *(tree / "notebooks").glob("*.ipynb")]:
+    moved = [tree / "lab" / "text.py", tree / "site" / "conf.py", tree / "README.md"]
+    for path in [*moved, *(tree / "notebooks").glob("*.ipynb")]:
         assert text.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
+    for path in moved[1:]:
+        assert "https://somebody.github.io/my-digits/" in path.read_text()
 
 
 def test_repo_takes_gits_origin(tree, run_py):
