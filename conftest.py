@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import mnist
+from lab.execute import RunError, one_at_a_time
 
 HOURS = 3600
 
@@ -22,6 +23,11 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not config.getoption("nbval", False):
         return
+    if not hasattr(config, "workerinput"):         # of pytest-xdist, whose workers start together
+        try:
+            config.lock = one_at_a_time()
+        except RunError as error:
+            raise pytest.UsageError(str(error)) from None
     config.option.nbval_current_env = True         # whatever kernel the notebook names
     config.option.nbval_cell_timeout = 3 * HOURS   # nbval's 2,000 s are short for a training in full
     os.environ["TQDM_DISABLE"] = "1"

@@ -282,3 +282,6 @@ class MostAccurateNet(AccurateNet):
 
 # Reference B's names. It calls two networks "Model2"; the one with batch norm has only ours.
 Model1, Model2, Model2b, Model2c, Model3 = Baseline, LightNet, DropoutNet, GapNet, SchedulerNet
+
+# They read the pictures of `run.py --predict`, with their weights in results/.
+PICTURE_READERS = MostAccurateNet, AccurateNet, SmallNet, TinyNet

@@ -19,10 +19,12 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from torch import nn
 from torchvision.transforms.functional import InterpolationMode, rotate
 
+from lab import classify
 from lab.claims import DOUBTFUL, target
 from lab.labels import name_points
 from lab.records import STUDIES, often_misread, read_rows
 from lab.results import binomial
+from model import PICTURE_READERS
 from utils import BLACK, CLASSES, MEAN, STD, Split, batches, evaluate, predict, train_epoch
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
@@ -399,10 +401,20 @@ def against_angle(nets, data, reach=60, step=10, images=2_000):
     return figure
 
 
-def reliability(net, data, edges=(0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 1)):
-    """Draw how often the test images are read right against how sure `net` is, in groups of confidence."""
-    confidence, answers = predict(net, data.test.images).exp().max(1)
-    right = (answers == data.test.labels).float()
+def as_pictures(images):
+    """Return the probabilities (N, 10) that `run.py --predict` gives: of four networks and many views."""
+    nets = [classify.load_weights(make()).to(images.device) for make in PICTURE_READERS]
+    with torch.no_grad():
+        return classify.over_views(nets, images)
+
+
+def reliability(probabilities, data, edges=(0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 1)):
+    """Draw how often the first N test images are read right against how sure the `probabilities` (N, 10) are.
+
+    The images are grouped by confidence, the largest of their probabilities.
+    """
+    confidence, answers = probabilities.max(1)
+    right = (answers == data.test.labels[:len(answers)]).float()
     figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
     names = [f"{100 * low:g} to {100 * high:g}" for low, high in zip(edges, edges[1:])]
     for place, (low, high) in enumerate(zip(edges, edges[1:])):

@@ -8,16 +8,13 @@ import sys
 import tempfile
 
 import nbformat
-from filelock import FileLock, Timeout
 
 from lab import classify, execute, ink, mnist, page, publish, seeds
-from lab.execute import RunError
+from lab.execute import OUTPUT, RunError, one_at_a_time
 from lab.records import ROOT, RecordError
-from model import AccurateNet, LightNet, MostAccurateNet, SmallNet, TinyNet
+from model import PICTURE_READERS, LightNet
 from studies import STUDIES
-from utils import fit
-
-RUNS = ROOT / "runs"   # git ignores it: whatever a reader runs leaves what is published alone
+from utils import fit, load_mnist
 
 
 def parser():
@@ -97,7 +94,7 @@ def main(arguments=None):
     options = parse(arguments)
     try:
         if options.predict:
-            nets = MostAccurateNet(), AccurateNet(), SmallNet(), TinyNet()
+            nets = [make() for make in PICTURE_READERS]
             print(classify.answer(classify.classify(nets, options.predict)))
             return 0
         with one_at_a_time():
@@ -111,31 +108,20 @@ def main(arguments=None):
         return 130
 
 
-def one_at_a_time():
-    """Return a lock: two trainings on the same cores are each many times slower than one after the other."""
-    RUNS.mkdir(exist_ok=True)
-    lock = FileLock(RUNS / ".lock", timeout=0)
-    try:
-        return lock.acquire()
-    except Timeout:
-        raise RunError("another run.py is at work here; wait for its end: two at once slow each other"
-                       " down") from None
-
-
 def work(options):
     """Do what was asked for; return the exit status."""
     chosen, false, failed = publish.names() if options.all else options.names, [], []
+    publishes = options.record or options.refresh or options.seeds or options.page
+    if publishes and not mnist.at_hand():   # a notebook that is published shows no download
+        raise RunError("no MNIST here and no network to fetch it from; the digits sample is not recorded")
     if options.repo:
         publish.move_repository(options.repo)
         print(f"badges and set-up cells now point to {options.repo}")
     elif options.page:
-        nets = MostAccurateNet(), AccurateNet(), SmallNet(), TinyNet(), LightNet()
-        publish.write({ROOT / "page" / "weights.js": page.weights(nets).encode()})
+        nets = [make() for make in (*PICTURE_READERS, LightNet)]
+        publish.write({ROOT / "page" / "weights.js": page.weights(nets, load_mnist().test).encode()})
     elif options.text:
         false = publish.renew()
-    elif (options.record or options.refresh or options.seeds) and not mnist.at_hand():
-        # a notebook that is published shows no download
-        raise RunError("no MNIST here and no network to fetch it from; the digits sample is not recorded")
     elif options.seeds:
         for name in [name for name in chosen if name in STUDIES]:
             seeds.run_study(name, STUDIES[name], fit, options.seeds)
@@ -156,8 +142,8 @@ def work(options):
 
 def run_notebook(name):
     """Execute a notebook for its reader: it and its record go to runs/."""
-    notebook = execute.execute(name, RUNS)
-    publish.write({RUNS / f"{name}.ipynb": nbformat.writes(notebook).encode()})
+    notebook = execute.execute(name, OUTPUT)
+    publish.write({OUTPUT / f"{name}.ipynb": nbformat.writes(notebook).encode()})
     print(f"{name}: the executed notebook is runs/{name}.ipynb; nothing that is published was changed.")
     return []
 

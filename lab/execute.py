@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
+from filelock import FileLock, Timeout
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -15,11 +16,22 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from lab.records import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
+OUTPUT = ROOT / "runs"   # git ignores it: whatever a reader runs leaves what is published alone
 COLOURS = re.compile(r"\x1b\[[\d;]*m")   # of a traceback
 
 
 class RunError(Exception):
     """A notebook did not run to its end, or what it gave could not be kept."""
+
+
+def one_at_a_time():
+    """Return a lock: two trainings on the same cores are each many times slower than one after the other."""
+    OUTPUT.mkdir(exist_ok=True)
+    try:
+        return FileLock(OUTPUT / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise RunError("another run.py or `pytest --nbval` is at work here; wait for its end: two at once"
+                       " slow each other down") from None
 
 
 class ThisInterpreter(AsyncKernelManager):

@@ -47,14 +47,23 @@ def _base64(tensor):
     return base64.b64encode(tensor.float().numpy().astype("<f4").tobytes()).decode()
 
 
-def weights(networks):
-    """Return the text of page/weights.js, for networks with recorded weights."""
+def weights(networks, test):
+    """Return the text of page/weights.js, for networks with recorded weights and the test images."""
     tested, made = records.runs().dropna(subset="test"), {}
-    for net in networks:
+    for net in map(load_weights, networks):
         name = type(net).__name__
         ours = tested[(tested["network"] == name) & tested["run"].str.startswith(name)]
         made[name] = {"about": f"{ours['parameters'].iloc[0]:,.0f} parameters; such networks read"
                                f" {ours['test'].mean():.2f} % of MNIST's test images on average over"
-                               f" {len(ours)} seeds.",
-                      "layers": layers_of(load_weights(net))}
+                               f" {len(ours)} seeds. {reliability(net, test)}",
+                      "layers": layers_of(net)}
     return f"const NETWORKS = {json.dumps(made, ensure_ascii=False)};\n"
+
+
+@torch.no_grad()
+def reliability(net, test, sure=0.99):
+    """Say how often `net` is right where it is `sure`, and where it is not."""
+    confidence, digits = torch.cat([net(images) for images in test.images.split(500)]).exp().max(1)
+    above, right = confidence >= sure, (digits == test.labels).double()
+    return (f"Of those for which this one gives {100 * sure:.0f} % or more, {100 * right[above].mean():.2f} %"
+            f" are what it says; of the others {100 * right[~above].mean():.0f} %.")

@@ -110,9 +110,7 @@ def seen_askew(ink):
     """Return a page that was photographed from one side."""
     corners = np.array([[0, 0], [300, 0], [300, 300], [0, 300]], float)
     seen = np.array([[30, 10], [270, 0], [300, 300], [0, 280]], float)
-    warp = transform.ProjectiveTransform()
-    warp.estimate(seen, corners)
-    return grey(transform.warp(ink, warp))
+    return grey(transform.warp(ink, transform.estimate_transform("projective", seen, corners)))
 
 
 def margin(ink):

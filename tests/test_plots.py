@@ -16,7 +16,7 @@ import model
 import plots
 from lab import pictures
 from lab.history import Epoch, History
-from utils import Augment, Results, evaluate
+from utils import Augment, Results, evaluate, predict
 
 
 @pytest.fixture
@@ -131,8 +131,14 @@ def test_turned_by_nothing_is_as_tested(net, sample):
 
 
 def test_reliability_counts_every_image(net, sample):
-    counts = [int(text.get_text().replace(",", "")) for text in plots.reliability(net, sample).axes[0].texts]
-    assert sum(counts) == len(sample.test.labels)
+    axis, = plots.reliability(predict(net, sample.test.images).exp(), sample).axes
+    assert sum(int(text.get_text().replace(",", "")) for text in axis.texts) == len(sample.test.labels)
+
+
+def test_images_are_read_as_pictures_are(sample):
+    probabilities = plots.as_pictures(sample.test.images[:40])
+    assert probabilities.sum(1).tolist() == pytest.approx([1] * 40)
+    assert (probabilities.argmax(1) == sample.test.labels[:40]).sum() > 30
 
 
 def test_rate_by_batch_is_the_schedulers(net):

@@ -154,7 +154,11 @@ def test_two_at_a_time_are_refused(tree, run_py):
     (tree / "runs").mkdir()
     with FileLock(tree / "runs" / ".lock"):
         status, _, errors = run_py(tree, "--text")
-    assert status == 1 and errors.startswith("run.py: another run.py is at work here; wait for its end")
+        command = [sys.executable, "-m", "pytest", "--nbval", "tests/test_text.py"]
+        tested = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    said = "another run.py or `pytest --nbval` is at work here; wait for its end"
+    assert status == 1 and errors.startswith(f"run.py: {said}")
+    assert tested.returncode == pytest.ExitCode.USAGE_ERROR and said in tested.stderr
 
 
 def test_no_room_leaves_every_file_alone(tmp_path):
