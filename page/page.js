@@ -184,7 +184,7 @@ function read() {
   const moved = shift[0] || shift[1] ? `, moved ${Math.abs(shift[0])} pixels ${shift[0] < 0 ? "left" : "right"} and`
     + ` ${Math.abs(shift[1])} ${shift[1] < 0 ? "up" : "down"}` : "";
   element("answer").textContent = best < 10
-    ? `It reads ${best}, with a probability of ${percent(probabilities[best])}${moved}.`
+    ? `It reads ${best}, with a probability of ${percent(probabilities[best]).replace(">", "more than")}${moved}.`
     : `Its answer is none of the ten digits${moved}: this network has no head.`;
   showBars(probabilities);
   paint(element("seen"), SIDE, image, 0, 1);
