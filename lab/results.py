@@ -61,7 +61,7 @@ class Results:
         return pandas.DataFrame(rows, columns=columns).set_index(columns[:2])
 
     def _rows(self, label, history):
-        """Yield the rows of one run; of many runs only the one that they are compared by."""
+        """Yield the rows of one run; of many runs only those that they are compared by."""
         scored, last = history.scored_on, history.last   # which says so where there is no epoch
         best_train = max(epoch.train_accuracy for epoch in history)
         figures = [("parameters", "parameters", f"{history.parameters:,}"),
@@ -72,7 +72,9 @@ class Results:
                         (f"last {scored} accuracy, %", "last", f"{last.accuracy:.2f}")]
         if history.test is not None:
             figures.append(("test accuracy, scored once, %", "test", f"{history.test:.2f}"))
-        for name, column, here in figures[-1:] if len(self.runs) > 4 else figures:
+        if len(self.runs) > 4:
+            figures = [figure for figure in figures if figure[1] in ("last", "test")]
+        for name, column, here in figures:
             recorded = mean_and_sd(self.over_seeds(label, column)) if column != "parameters" else ""
             yield (label, name, here, recorded, claims.claimed(self.notebook, label, column),
                    claims.target_text(self.notebook, label, column))
@@ -93,10 +95,11 @@ class Results:
             same = "the recorded recipe"
             if other:
                 same = f"another recipe than the recorded one ({'; '.join(other[:3])})"
+            split = history.scored_on or "test"
             here, column = (history.last.accuracy, "last") if history.scored_on else (history.test, "test")
             mean = self.over_seeds(label, column).mean()
-            yield (f"{label}: {same}, seed {history.seed}. It ends {abs(here - mean):.2f} points"
-                   f" {'above' if here >= mean else 'below'} the record's mean.")
+            yield (f"{label}: {same}, seed {history.seed}. On {split} images it ends"
+                   f" {abs(here - mean):.2f} points {'above' if here >= mean else 'below'} the record's mean.")
 
     def differences(self):
         """Return a pandas DataFrame of what the record says each idea is worth, from three seeds on."""

@@ -92,7 +92,7 @@ def readme_says(all_records, trainings):
     everything = comparisons.with_studies(trainings)
     unseen = [comparisons.difference(f"{idea} in step 6", everything)
               for idea in ("dropout", "scheduler", "rotation")]
-    yield ("In that network five seeds show no effect of dropout, the scheduler and rotation",
+    yield ("In that network five seeds show no clear effect of dropout, the scheduler and rotation",
            all(each.seeds == 5 and each.verdict == "not told apart" for each in unseen))
     yield ("without batch norm the network does not learn at the same rate",
            over_seeds("7_ablation", "no batch norm", "last").max() < 20)

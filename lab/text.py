@@ -133,7 +133,8 @@ def targets_table(all_records, trainings):
         history = all_records[row.notebook][row.run]
         over_seeds = lambda what, row=row: records.over_seeds(row.notebook, row.run, what, trainings)
         test, seconds = over_seeds("test"), over_seeds("seconds")
-        verdict = "met" if test.mean() >= row.value else "missed"
+        margin = test.mean() - row.value
+        verdict = "missed" if margin < 0 else "met" if margin >= test.sem() else "met, within its error"
         lines.append([_link(row.notebook), history.network, f"{history.parameters:,}", history.planned,
                       f"{row.value:.2f}", mean_and_sd(test, 3), f"{test.min():.2f}", verdict,
                       f"{seconds.median():.1f}"])

@@ -142,13 +142,13 @@ def test_results_beside_record_claim_and_target():
     assert [*many.index.get_level_values(1)] == ["last test accuracy, %"] * 5   # one row each
 
 
-SAME = "the recorded recipe, seed {}. It ends {} the record's mean."
+SAME = "the recorded recipe, seed {}. On test images it ends {} the record's mean."
 OTHER = "another recipe than the recorded one (optimizer: SGD lr=0.1 in the record, SGD lr=0.3 here), seed 0."
 
 
 @pytest.mark.parametrize("run, notes", [
     (history(90.5, 93, 92, seed=4), [SAME.format(4, "0.50 points above")]),
-    (history(90, 91, 91.25, lr=0.3), [f"{OTHER} It ends 0.25 points below the record's mean."]),
+    (history(90, 91, 91.25, lr=0.3), [f"{OTHER} On test images it ends 0.25 points below the record's mean."]),
     (history(50, dataset="digits sample"), ["trained on the digits sample, which says nothing about MNIST."]),
     (history(90, how="epoch 1 of 3 alone"), ["epoch 1 of 3 alone."]),
     (history(90, 92.5, 91.5, how="epoch 2 from the record"),

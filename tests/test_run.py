@@ -47,7 +47,7 @@ def test_a_readers_run_shows_what_was_changed_and_publishes_nothing(recorded, ru
         ours, theirs = ends[label]
         direction = "above" if ours >= theirs else "below"
         assert re.match(expected, changed) and len(here[label]) == 3
-        assert far == f"It ends {abs(ours - theirs):.2f} points {direction} the record's mean."
+        assert far == f"On test images it ends {abs(ours - theirs):.2f} points {direction} the record's mean."
     assert output.count("another recipe than the recorded one, not compared") == 2
 
 
