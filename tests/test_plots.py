@@ -138,7 +138,7 @@ def test_reliability_counts_every_image(net, sample):
 def test_images_are_read_as_pictures_are(sample):
     probabilities = plots.as_pictures(sample.test.images[:40])
     assert probabilities.sum(1).tolist() == pytest.approx([1] * 40)
-    assert (probabilities.argmax(1) == sample.test.labels[:40]).sum() > 30
+    assert (probabilities.argmax(1) == sample.test.labels[:40]).sum() > 15   # of other digits than MNIST's
 
 
 def test_rate_by_batch_is_the_schedulers(net):
