@@ -96,6 +96,8 @@ def readme_says(all_records, trainings):
            all(each.seeds == 5 and each.verdict == "not told apart" for each in unseen))
     yield ("without batch norm the network does not learn at the same rate",
            over_seeds("7_ablation", "no batch norm", "last").max() < 20)
+    yield ("How it falls, in one cycle or in steps, is not told apart",
+           comparisons.difference("one cycle against steps", everything).verdict == "not told apart")
     best, last = (over_seeds("1_baseline", "Baseline", column) for column in ("best", "last"))
     yield "The best epoch flatters", best.mean() > last.mean()
     moved = all_records["11_fully_connected"].measures
