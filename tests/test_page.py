@@ -118,6 +118,28 @@ def test_a_drawn_digit_is_read(digit):
     assert shown.count("<canvas") > 50   # the maps
 
 
+@pytest.mark.slow
+@in_a_browser
+def test_the_keyboard_draws_moves_and_clears(tmp_path):
+    """The answer of the network without a head changes when a drawing moves by two pixels."""
+    shutil.copytree(PAGE, tmp_path / "page")
+    index = tmp_path / "page" / "index.html"
+    index.write_text(index.read_text().replace("</body>", """<script>
+        const answers = [], press = key => {
+          drawing.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+          answers.push(element("answer").textContent);
+        };
+        element("network").value = "LightNet";
+        element("network").dispatchEvent(new Event("change"));
+        ["1", "ArrowLeft", "ArrowRight", "ArrowRight", "Delete", "8"].forEach(press);
+        document.body.textContent = JSON.stringify(answers);</script></body>"""))
+    shown = html.unescape(re.search("<body>(.*)</body>", dom(f"file://{index}"), re.S)[1])
+    drawn, left, back, right, cleared, other = json.loads(shown)
+    assert drawn == back and drawn.startswith("It reads 1,") and right.startswith("It reads 2,")
+    assert left.startswith("It reads 0,") and left.endswith(", moved 2 pixels left and 0 down.")
+    assert cleared == "Draw something." and other.startswith("It reads 8,")
+
+
 def test_it_is_small_and_asks_for_nothing_from_elsewhere():
     assert sum(path.stat().st_size for path in PAGE.iterdir()) < 400_000
     for path in PAGE.glob("*.*"):
