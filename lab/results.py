@@ -98,8 +98,9 @@ class Results:
             split = history.scored_on or "test"
             here, column = (history.last.accuracy, "last") if history.scored_on else (history.test, "test")
             mean = self.over_seeds(label, column).mean()
+            side = "above" if here >= mean else "below"
             yield (f"{label}: {same}, seed {history.seed}. On {split} images it ends"
-                   f" {abs(here - mean):.2f} points {'above' if here >= mean else 'below'} the record's mean.")
+                   f" {abs(here - mean):.2f} points {side} the record's mean.")
 
     def differences(self):
         """Return a pandas DataFrame of what the record says each idea is worth, from three seeds on."""

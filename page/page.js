@@ -5,6 +5,7 @@ const element = id => document.getElementById(id);
 const drawing = element("drawing"), pen = drawing.getContext("2d", {willReadFrequently: true});
 const networks = unpack(NETWORKS);
 let shift = [0, 0];   // of the 28 x 28 image, in pixels right and down
+let ready = false;    // a ready-made digit makes way for the first stroke
 
 // A digit as lines through these places, in hundredths of the square.
 const STROKES = {
@@ -26,6 +27,7 @@ function clear() {
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, drawing.width, drawing.height);
   shift = [0, 0];
+  ready = false;
 }
 
 function line(places) {
@@ -40,6 +42,7 @@ function line(places) {
 
 function drawDigit(digit) {
   clear();
+  ready = true;
   STROKES[digit].forEach(stroke => line(stroke.map(place => place.map(value => 2.8 * value))));
 }
 
@@ -56,20 +59,22 @@ const place = event => {
           (event.clientY - box.top) * drawing.height / box.height];
 };
 drawing.addEventListener("pointerdown", event => {
-  drawing.setPointerCapture(event.pointerId);
+  if (!event.isPrimary || event.button) return;   // a second finger, the right button
+  if (ready) clear();
   shift = [0, 0];
   last = place(event);
   line([last]);
-  read();
+  soon();
+  drawing.setPointerCapture(event.pointerId);   // the stroke may leave the square
 });
 drawing.addEventListener("pointermove", event => {
-  if (!last) return;
+  if (!last || !event.isPrimary) return;
   const here = place(event);
   line([last, here]);
   last = here;
-  read();
+  soon();
 });
-for (const end of ["pointerup", "pointercancel"]) drawing.addEventListener(end, () => { last = null; });
+for (const end of ["pointerup", "pointercancel"]) drawing.addEventListener(end, () => { last = null; read(); });
 
 // ---------------------------------------------------------------- pictures
 
@@ -79,6 +84,8 @@ async function load(file) {
   try {
     bitmap = await createImageBitmap(file);
   } catch {
+    clear();
+    read();
     element("answer").textContent = `${file.name} is no picture that can be read.`;
     return;
   }
@@ -99,23 +106,47 @@ async function load(file) {
   pen.putImageData(pixels, 0, 0);
   read();
 }
-element("picture").addEventListener("change", event => load(event.target.files[0]));
-drawing.addEventListener("dragover", event => event.preventDefault());
-drawing.addEventListener("drop", event => { event.preventDefault(); load(event.dataTransfer.files[0]); });
+element("picture").addEventListener("change", async event => {
+  await load(event.target.files[0]);
+  event.target.value = "";   // so that the same file can be chosen again
+});
+document.addEventListener("dragover", event => event.preventDefault());
+document.addEventListener("drop", event => { event.preventDefault(); load(event.dataTransfer.files[0]); });
 
 // ---------------------------------------------------------------- keys and buttons
 
+const FURTHEST = 12;   // pixels: beyond it nothing of a digit is left
+
 function move(right, down) {
-  shift = [shift[0] + right, shift[1] + down];
+  shift = [shift[0] + right, shift[1] + down].map(value => Math.max(-FURTHEST, Math.min(FURTHEST, value)));
+  read();
+}
+
+function show(digit) {
+  drawDigit(digit);
   read();
 }
 const ARROWS = {ArrowLeft: [-2, 0], ArrowRight: [2, 0], ArrowUp: [0, -2], ArrowDown: [0, 2]};
 document.addEventListener("keydown", event => {
-  if (event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key in STROKES) drawDigit(event.key), read();
-  else if (event.key === "Delete" || event.key === "Backspace") clear(), read();
-  else if (event.key in ARROWS && event.target === drawing) event.preventDefault(), move(...ARROWS[event.key]);
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key in STROKES) {
+    event.preventDefault();
+    show(event.key);
+    drawing.focus({preventScroll: true});   // for the arrow keys
+  } else if (event.key === "Delete" || event.key === "Backspace") {
+    clear();
+    read();
+  } else if (event.key in ARROWS && event.target === drawing) {
+    event.preventDefault();
+    move(...ARROWS[event.key]);
+  }
 });
+for (const digit of Object.keys(STROKES)) {
+  const button = document.createElement("button");
+  button.textContent = digit;
+  button.addEventListener("click", () => show(digit));
+  element("digits").append(button);
+}
 element("clear").addEventListener("click", () => { clear(); read(); });
 document.querySelectorAll("[data-move]").forEach(button =>
   button.addEventListener("click", () => move(...button.dataset.move.split(",").map(Number))));
@@ -147,7 +178,7 @@ function showBars(probabilities) {
   element("bars").tBodies[0].replaceChildren(...rows);
 }
 
-function showMaps(maps, probabilities) {
+function showMaps(maps, best) {
   const shown = maps.filter((map, number) => map.side > 1 && !(maps[number + 1] && map.kind === "convolution"
     && ["relu", "silu"].includes(maps[number + 1].kind)));
   element("maps").replaceChildren(...shown.map((map, number) => {
@@ -156,7 +187,8 @@ function showMaps(maps, probabilities) {
     const most = Math.max(1e-6, map.values.reduce((a, b) => Math.max(a, b)));
     row.className = "maps";
     row.setAttribute("role", "img");
-    row.setAttribute("aria-label", `${map.channels} maps of ${map.side} x ${map.side} after layer ${number + 1}`);
+    row.setAttribute("aria-label", `${map.channels} maps of ${map.side} x ${map.side} after layer ${number + 1}`
+      + (ends ? `; that of ${best} has the largest mean` : ""));
     for (let channel = 0; channel < map.channels; channel++) {
       const figure = document.createElement("figure"), canvas = document.createElement("canvas");
       paint(canvas, map.side, map.values, channel * map.side * map.side, most);
@@ -166,6 +198,20 @@ function showMaps(maps, probabilities) {
     }
     return row;
   }));
+}
+
+let due = false;
+function soon() {   // a stroke has more places than a screen has pictures
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => { due = false; read(); });
+}
+
+function movedText() {
+  const [right, down] = shift, parts = [];
+  if (right) parts.push(`${Math.abs(right)} ${right < 0 ? "left" : "right"}`);
+  if (down) parts.push(`${Math.abs(down)} ${down < 0 ? "up" : "down"}`);
+  return parts.length ? `, moved by pixels: ${parts.join(" and ")}` : "";
 }
 
 function read() {
@@ -181,16 +227,14 @@ function read() {
   }
   const image = shifted(form, ...shift), {probabilities, maps} = forward(network, image);
   const best = probabilities.indexOf(probabilities.reduce((a, b) => Math.max(a, b)));
-  const moved = shift[0] || shift[1] ? `, moved ${Math.abs(shift[0])} pixels ${shift[0] < 0 ? "left" : "right"} and`
-    + ` ${Math.abs(shift[1])} ${shift[1] < 0 ? "up" : "down"}` : "";
+  const moved = movedText();
   element("answer").textContent = best < 10
     ? `It reads ${best}, with a probability of ${percent(probabilities[best]).replace(">", "more than")}${moved}.`
     : `Its answer is none of the ten digits${moved}: this network has no head.`;
   showBars(probabilities);
   paint(element("seen"), SIDE, image, 0, 1);
-  showMaps(maps, probabilities);
+  showMaps(maps, best);
 }
 
-clear();
-drawDigit(new URLSearchParams(location.search).get("digit") || 7);
-read();
+const wanted = new URLSearchParams(location.search).get("digit");
+show(wanted in STROKES ? wanted : "7");

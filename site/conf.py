@@ -20,6 +20,7 @@ include_patterns = ["*.md", "notebooks/*.ipynb", "results/*.md", "benchmarks/*.m
 nb_execution_mode = "off"
 myst_heading_anchors = 3   # a link such as README.md#files
 html_theme = "furo"
+html_static_path, html_css_files = ["static"], ["site.css"]
 html_theme_options = {"source_repository": f"https://github.com/{REPOSITORY}/", "source_branch": "main"}
 html_show_sphinx = html_show_copyright = html_copy_source = html_use_index = False
 
@@ -34,6 +35,7 @@ CONTENTS = """
 ```{toctree}
 :hidden:
 :caption: More
+Draw a digit <%spage/>
 What each idea is worth <results/ideas>
 What reproduces <results/reproduction>
 How fast <benchmarks/README>
@@ -50,13 +52,15 @@ def setup(app):
 
 
 def complete(app, name, source):
-    """Give README a table of contents, and the pictures of a notebook their alternative texts."""
+    """Give README a table of contents; fold a notebook's set-up, and give its pictures their texts."""
     if name == root_doc:
         notebooks = sorted((each for each in app.env.found_docs if each.startswith("notebooks/")),
                            key=lambda each: int(Path(each).name.split("_")[0]))
-        source[0] += CONTENTS % "\n".join(notebooks)
+        source[0] += CONTENTS % ("\n".join(notebooks), ADDRESS)
     if name.startswith("notebooks/"):
         notebook = json.loads(source[0])
+        set_up = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+        set_up["metadata"]["tags"] = ["hide-input"]
         for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 for picture in output.get("metadata", {}).values():
@@ -70,10 +74,12 @@ def lead(app, doctree):
     for link in list(doctree.findall(download_reference)):
         address = f"https://github.com/{REPOSITORY}/blob/main/{(folder / link['reftarget']).as_posix()}"
         link.replace_self(nodes.reference("", "", *link.children, refuri=address))
-    for link in doctree.findall(nodes.reference):
-        if link.get("refuri", "").startswith(ADDRESS):
+    for link in list(doctree.findall(nodes.reference)):
+        if link.get("refuri") == ADDRESS:   # "read them as a site": here one does
+            link.replace_self(link.children)
+        elif link.get("refuri", "").startswith(ADDRESS):
             place = link["refuri"].removeprefix(ADDRESS)
-            index = "index.html" if place in ("", "page/") else ""   # so that it can be read from a disk
+            index = "index.html" if place.endswith("/") else ""   # so that it can be read from a disk
             link["refuri"] = "../" * len(folder.parts) + place + index
 
 
@@ -82,4 +88,7 @@ def finish(app, failure):
     out = Path(app.outdir)
     if not failure:
         shutil.copytree(Path(app.srcdir, "page"), out / "page", dirs_exist_ok=True)
+        page = (out / "page" / "index.html").read_text("utf-8")
+        back = f'<nav><a href="../index.html">{project}</a></nav>'
+        (out / "page" / "index.html").write_text(page.replace("<main>", f"<main>\n{back}", 1), "utf-8")
         shutil.copy(out / "README.html", out / "index.html")

@@ -111,33 +111,60 @@ def test_an_answer_takes_less_than_a_frame_of_twenty_milliseconds(tmp_path):
 
 @pytest.mark.slow
 @in_a_browser
-@pytest.mark.parametrize("digit", range(10))
-def test_a_drawn_digit_is_read(digit):
-    shown = dom(f"file://{PAGE}/index.html?digit={digit}")
+@pytest.mark.parametrize("wanted, digit", [*((digit, digit) for digit in range(10)), ("x", 7)])
+def test_a_drawn_digit_is_read(wanted, digit):
+    shown = dom(f"file://{PAGE}/index.html?digit={wanted}")
     assert re.search(rf"It reads {digit}, with a probability of ", shown)
     assert shown.count("<canvas") > 50   # the maps
+
+
+def answers(tmp_path, script):
+    """Return what the page answered at each `note()` of a script that runs after the page's own."""
+    shutil.copytree(PAGE, tmp_path / "page")
+    index = tmp_path / "page" / "index.html"
+    index.write_text(index.read_text().replace("</body>", f"""<script>
+        const noted = [], note = () => noted.push(element("answer").textContent);
+        {script}
+        document.body.textContent = JSON.stringify(noted);</script></body>"""))
+    return json.loads(html.unescape(re.search("<body>(.*)</body>", dom(f"file://{index}"), re.S)[1]))
 
 
 @pytest.mark.slow
 @in_a_browser
 def test_the_keyboard_draws_moves_and_clears(tmp_path):
     """The answer of the network without a head changes when a drawing moves by two pixels."""
-    shutil.copytree(PAGE, tmp_path / "page")
-    index = tmp_path / "page" / "index.html"
-    index.write_text(index.read_text().replace("</body>", """<script>
-        const answers = [], press = key => {
-          drawing.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-          answers.push(element("answer").textContent);
-        };
+    drawn, left, back, right, cleared, other = answers(tmp_path, """
         element("network").value = "LightNet";
         element("network").dispatchEvent(new Event("change"));
-        ["1", "ArrowLeft", "ArrowRight", "ArrowRight", "Delete", "8"].forEach(press);
-        document.body.textContent = JSON.stringify(answers);</script></body>"""))
-    shown = html.unescape(re.search("<body>(.*)</body>", dom(f"file://{index}"), re.S)[1])
-    drawn, left, back, right, cleared, other = json.loads(shown)
+        for (const key of ["1", "ArrowLeft", "ArrowRight", "ArrowRight", "Delete", "8"]) {
+          document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+          note();
+        }""")
     assert drawn == back and drawn.startswith("It reads 1,") and right.startswith("It reads 2,")
-    assert left.startswith("It reads 0,") and left.endswith(", moved 2 pixels left and 0 down.")
+    assert left.startswith("It reads 0,") and left.endswith(", moved by pixels: 2 left.")
     assert cleared == "Draw something." and other.startswith("It reads 8,")
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_stroke_takes_the_place_of_the_ready_made_digit(tmp_path):
+    ready, stroke, second_finger, button = answers(tmp_path, """
+        const box = drawing.getBoundingClientRect();
+        const point = (kind, x, y, more) => drawing.dispatchEvent(new PointerEvent(kind, {
+          clientX: box.left + x * box.width, clientY: box.top + y * box.height, isPrimary: true, ...more}));
+        note();
+        point("pointerdown", 0.5, 0.2);
+        point("pointermove", 0.5, 0.8);
+        point("pointerup", 0.5, 0.8);
+        note();
+        point("pointerdown", 0.2, 0.5, {isPrimary: false});
+        point("pointermove", 0.8, 0.5, {isPrimary: false});
+        read();
+        note();
+        document.querySelectorAll("#digits button")[4].click();
+        note();""")
+    assert ready.startswith("It reads 7,") and stroke.startswith("It reads 1,")
+    assert second_finger == stroke and button.startswith("It reads 4,")
 
 
 def test_it_is_small_and_asks_for_nothing_from_elsewhere():

@@ -148,7 +148,8 @@ OTHER = "another recipe than the recorded one (optimizer: SGD lr=0.1 in the reco
 
 @pytest.mark.parametrize("run, notes", [
     (history(90.5, 93, 92, seed=4), [SAME.format(4, "0.50 points above")]),
-    (history(90, 91, 91.25, lr=0.3), [f"{OTHER} On test images it ends 0.25 points below the record's mean."]),
+    (history(90, 91, 91.25, lr=0.3),
+     [f"{OTHER} On test images it ends 0.25 points below the record's mean."]),
     (history(50, dataset="digits sample"), ["trained on the digits sample, which says nothing about MNIST."]),
     (history(90, how="epoch 1 of 3 alone"), ["epoch 1 of 3 alone."]),
     (history(90, 92.5, 91.5, how="epoch 2 from the record"),
