@@ -55,6 +55,11 @@ class Record:
         """Return the record of another notebook."""
         return read_record(notebook)
 
+    def study(self, name):
+        """Return the rows of a study of studies.py, as a pandas DataFrame."""
+        rows = read_rows(STUDIES)
+        return rows[rows["notebook"] == name]
+
 
 # ---------------------------------------------------------------- a notebook's record
 

@@ -46,6 +46,11 @@ def test_rows_of_studies_are_as_run_py_writes_them():
     assert records.STUDIES.read_text() == records.rows_text(ROWS)
 
 
+def test_a_record_can_be_asked_for_the_rows_of_a_study():
+    rows = records.read_record("8_one_cycle").study("one_cycle_rivals")
+    assert set(rows["notebook"]) == {"one_cycle_rivals"} and len(rows) >= 6
+
+
 def test_comparisons_are_of_runs_that_there_are():
     runs = {name: set(records.read_record(name).runs) for name in publish.names()}
     for row in COMPARISONS.itertuples():
