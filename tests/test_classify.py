@@ -174,6 +174,7 @@ def test_what_is_no_digit_is_often_said_of_scribbles(tmp_path):
     assert said >= 12
 
 
+@pytest.mark.slow
 def test_what_is_no_digit_is_often_said_of_letters_and_signs(tmp_path):
     """30 of 48 were refused when this was written; most of the others look like a digit."""
     said = 0
