@@ -96,6 +96,10 @@ def readme_says(all_records, trainings):
            all(each.seeds == 5 and each.verdict == "not told apart" for each in unseen))
     yield ("without batch norm the network does not learn at the same rate",
            over_seeds("7_ablation", "no batch norm", "last").max() < 20)
+    with_norm, without = (records.over_seeds("batch_norm", run, "last", everything)
+                          for run in ("with, rate 0.3", "without, rate 0.1"))
+    yield ("four of five seeds end about a point lower, and the fifth never learns",
+           sum(0.5 < points < 2 for points in with_norm - without) == 4 and (without < 20).sum() == 1)
     yield ("How it falls, in one cycle or in steps, is not told apart",
            comparisons.difference("one cycle against steps", everything).verdict == "not told apart")
     best, last = (over_seeds("1_baseline", "Baseline", column) for column in ("best", "last"))
