@@ -13,7 +13,7 @@ from lab.mnist import MEAN, STD
 from lab.records import RESULTS
 
 DIGIT = 20         # pixels: MNIST's digits fill a box of 20 x 20, their centre of mass in the middle
-SURE = 0.8         # below this confidence no digit is named: of 1,000 test digits 24 lie there
+SURE = 0.8         # below this confidence no digit is named; notebook 10 shows how many test images lie there
 EMPTY = -MEAN / STD
 # A digit is read in these changed forms as well, for what is none is often read otherwise when it is moved.
 # In degrees, pixels right and down, scale.

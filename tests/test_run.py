@@ -161,6 +161,13 @@ def test_two_at_a_time_are_refused(tree, run_py):
     assert tested.returncode == pytest.ExitCode.USAGE_ERROR and said in tested.stderr
 
 
+def test_a_folder_that_cannot_be_written_to_can_be_tested(tree):
+    (tree / "runs").write_text("no folder")   # as an administrator nothing else is refused
+    command = [sys.executable, "-m", "pytest", "--nbval", "--collect-only", "-q", "tests/test_text.py"]
+    tested = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stderr
+
+
 def test_no_room_leaves_every_file_alone(tmp_path):
     (tmp_path / "old").write_text("old")
     with pytest.raises(run.RunError, match="cannot write: .*No such file"):
