@@ -209,22 +209,32 @@ class PooledHeadNet(FullyConnectedNet):
 
 
 class StridedNet(DigitNet):
-    """A stride in the first convolution makes the maps small, and the head is wide."""
-    def __init__(self, channels=24, hidden=256, norm=True):
-        super().__init__(nn.Sequential(
-            block(1, 16, kernel=6, stride=2, norm=norm),   # 16 x 12 x 12    6
-            nn.Conv2d(16, channels, 3, bias=False),        # 24 x 10 x 10   10
-            nn.MaxPool2d(2),                               # 24 x  5 x  5   12
-            nn.BatchNorm2d(channels), nn.ReLU(),           # after the max-pool, for a quarter of the work
-            nn.Flatten(), nn.Linear(25 * channels, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
+    """A crop and a stride in the first convolution make the maps small; most weights are in the head."""
+    def __init__(self, hidden=128, crop=True):
+        side = 4 if crop else 5
+        super().__init__(sequence(
+            nn.ZeroPad2d(-2) if crop else None,      #  1 x 24 x 24, without the empty rim
+            block(1, 16, kernel=6, stride=2),        # 16 x 10 x 10    6
+            nn.Conv2d(16, 32, 3, bias=False),        # 32 x  8 x  8   10
+            nn.MaxPool2d(2),                         # 32 x  4 x  4   12
+            nn.BatchNorm2d(32), nn.ReLU(),           # after the max-pool, for a quarter of the work
+            nn.Flatten(), nn.Linear(32 * side * side, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
             nn.Linear(hidden, 10),
         ))
 
 
-class WideStridedNet(StridedNet):
-    """The second convolution has twice as many channels."""
+class DeepStridedNet(DigitNet):
+    """It sees the whole image, and has one convolution more."""
     def __init__(self):
-        super().__init__(channels=48)
+        super().__init__(nn.Sequential(
+            block( 1, 16, kernel=6, stride=2, norm=True),   # 16 x 12 x 12    6
+            block(16, 32, norm=True),                       # 32 x 10 x 10   10
+            nn.Conv2d(32, 64, 3, bias=False),               # 64 x  8 x  8   14
+            nn.MaxPool2d(2),                                # 64 x  4 x  4   16
+            nn.BatchNorm2d(64), nn.ReLU(),
+            nn.Flatten(), nn.Linear(1024, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(),
+            nn.Linear(128, 10),
+        ))
 
 
 class SmallNet(DigitNet):

@@ -12,6 +12,7 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from IPython.display import display
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -22,6 +23,7 @@ from torchvision.transforms.functional import InterpolationMode, rotate
 from lab import classify
 from lab.claims import DOUBTFUL, target
 from lab.labels import name_points
+from lab.optimizers import orthogonal
 from lab.records import STUDIES, often_misread, read_rows
 from lab.results import binomial
 from model import PICTURE_READERS
@@ -442,6 +444,23 @@ def weight_maps(net):
         if channel == 0:
             axis.set_ylabel(digit, rotation=0, labelpad=12)
     figure.suptitle(f"weights of the head: {CLASSES} digits x {channels} x {side} x {side}", fontsize=14)
+    return figure
+
+
+def directions(net, data, batch_size=512):
+    """Draw the singular values of the gradient of `net`'s first linear layer and of Muon's step, as shares."""
+    images, labels = (part[:batch_size] for part in data.train)
+    layer = next(layer for layer in net.modules() if isinstance(layer, nn.Linear))
+    F.nll_loss(net.to(images.device).train()(images), labels).backward()
+    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
+    for label, matrix, colour in (("gradient", layer.weight.grad, BLUE),
+                                  ("Muon's step", orthogonal(layer.weight.grad), ORANGE)):
+        values = torch.linalg.svdvals(matrix.cpu())
+        axis.plot(range(1, len(values) + 1), values / values[0], color=colour, label=label)
+    axis.set(yscale="log", xlabel="direction, strongest first", ylabel="share of the strongest",
+             title=f"{data.name}: how strongly a step changes each direction")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
     return figure
 
 

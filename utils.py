@@ -23,13 +23,15 @@ from lab.device import half_precision, keep_memory
 from lab.history import Epoch, History
 from lab.layers import faster
 from lab.mnist import MEAN, STD  # of the 60,000 training images scaled to [0, 1]
+from lab.optimizers import MuonWithAdamW, one_cycle, orthogonal
 from lab.records import read_record
 from lab.results import Results, compare, says
 from model import count_parameters
 
-__all__ = ["BLACK", "CLASSES", "MEAN", "STD", "Augment", "Data", "Epoch", "History", "Results", "Score",
-           "Split", "batches", "compare", "difference", "evaluate", "fit", "load_mnist", "one_cycle",
-           "pick_device", "predict", "read_record", "says", "score_once", "set_seed", "train_epoch"]
+__all__ = ["BLACK", "CLASSES", "MEAN", "STD", "Augment", "Data", "Epoch", "History", "MuonWithAdamW",
+           "Results", "Score", "Split", "batches", "compare", "difference", "evaluate", "fit",
+           "load_mnist", "one_cycle", "orthogonal", "pick_device", "predict", "read_record", "says",
+           "score_once", "set_seed", "train_epoch"]
 CLASSES = 10
 BLACK = -MEAN / STD          # an empty pixel after normalisation
 
@@ -170,7 +172,7 @@ def batches(split, batch_size, augment=None):
         yield from zip(images.split(batch_size), split.labels[chunk].split(batch_size))
 
 
-def train_epoch(net, examples, optimizer, scheduler=None, autocast=False):
+def train_epoch(net, examples, optimizer, scheduler=None, autocast=False, label_smoothing=0):
     """Train `net` on `examples`, batches of images and labels; return mean loss and accuracy in percent."""
     net.train()
     losses, sizes, hits = [], [], 0
@@ -179,7 +181,8 @@ def train_epoch(net, examples, optimizer, scheduler=None, autocast=False):
             log_probabilities = net(images)
         loss = F.nll_loss(log_probabilities, labels)
         optimizer.zero_grad()
-        loss.backward()
+        smoothed = loss.lerp(-log_probabilities.mean(), label_smoothing) if label_smoothing else loss
+        smoothed.backward()
         optimizer.step()
         if isinstance(scheduler, PER_BATCH):
             scheduler.step()
@@ -199,13 +202,15 @@ def step_after_epoch(scheduler, score):
 
 
 def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment=None, autocast=False,
-        checkpoint_file=None, resume=False):
+        label_smoothing=0, checkpoint_file=None, resume=False):
     """Train `net` on `data.train`, score it on the held-out split after every epoch, return the History.
 
     scheduler: any of PyTorch's. OneCycleLR and CyclicLR step after every batch, ReduceLROnPlateau
     on the held-out accuracy (mode "max") or loss (mode "min"), all others after every epoch.
     augment: a function of a batch of images, such as `Augment(rotation=10)`.
     autocast: compute in 16 bits where the device does so natively, else change nothing.
+    label_smoothing: the share of the wanted probability that goes to all classes alike (Szegedy et al.,
+    Rethinking the Inception architecture, 2016); the losses that are printed are without it.
     checkpoint_file: write the whole state there after every epoch; resume: continue from that file,
     as if the training had never stopped.
 
@@ -215,11 +220,12 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
     file that cannot be resumed, FloatingPointError, with epoch and rate, where a loss is no number.
     Whatever is raised after the first epoch has the epochs so far as its `history`.
     """
-    checks.arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume)
+    checks.arguments(net, data, optimizer, scheduler, epochs, batch_size, label_smoothing, checkpoint_file,
+                     resume)
     keep_memory()
     net.to(memory_format=torch.channels_last)   # the faster layout of convolutions
     training = Training(net, data, optimizer, scheduler, epochs=epochs, batch_size=batch_size,
-                        augment=augment, autocast=autocast)
+                        augment=augment, autocast=autocast, label_smoothing=label_smoothing)
     kept = keeper(training, checkpoint_file, resume)
     history = History((Epoch(*epoch) for epoch in kept.begin()), dataset=data.name,
                       network=type(net).__name__, parameters=count_parameters(net), planned=epochs,
@@ -232,7 +238,7 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
             bar = tqdm(batches(data.train, batch_size, augment), f"{data.name} epoch {epoch}",
                        -(-len(data.train.labels) // batch_size), leave=False, disable=None, unit=" batches")
             with faster(net):
-                train = train_epoch(net, bar, optimizer, scheduler, autocast)
+                train = train_epoch(net, bar, optimizer, scheduler, autocast, label_smoothing)
             seconds = time.perf_counter() - start
             score = evaluate(net, data.held_out, autocast) if data.held_out else Score(None, None)
             checks.finite([torch.tensor(score.loss or 0)], data.scored_on)
@@ -254,19 +260,6 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
         raise
     history.how = kept.how
     return history
-
-
-def one_cycle(net, images, epochs, batch_size=256, lr=0.02, betas=(0.8, 0.95), weight_decay=0.05):
-    """Return AdamW and OneCycleLR for `epochs` of `images` images: the recipe of the fast and small networks.
-
-    The rate rises from a fifth of `lr` to `lr` in the first fifth of the batches, then falls to
-    nothing (Smith and Topin, Super-convergence, 2018).
-    """
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
-    return optimizer, lr_scheduler.OneCycleLR(
-        optimizer, max_lr=lr, total_steps=epochs * -(-images // batch_size),
-        pct_start=0.201,   # of five batches 0.2 would be divided by 1 - 1
-        div_factor=5, cycle_momentum=False)
 
 
 # ---------------------------------------------------------------- scoring

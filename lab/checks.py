@@ -3,7 +3,7 @@
 import copy
 import inspect
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
-def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume):
+def arguments(net, data, optimizer, scheduler, epochs, batch_size, label_smoothing, checkpoint_file, resume):
     """Raise TypeError for arguments of `fit` of a wrong kind, ValueError where they do not fit together.
 
     Nothing is changed.
@@ -30,6 +30,8 @@ def arguments(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_fi
     if not 1 <= batch_size <= len(labels):
         raise ValueError(f"batch_size must be between 1 and the {len(labels):,} training images,"
                          f" got {batch_size}")
+    if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing takes a share, from 0 to less than 1, got {label_smoothing!r}")
     if labels.min() < 0:
         raise ValueError(f"the labels begin at {labels.min().item()}; expected 0 and up")
     places = {parameter.device for parameter in net.parameters()} - {labels.device}

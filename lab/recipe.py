@@ -16,7 +16,7 @@ RATES = "lr", "max_lr", "min_lr", "base_momentum", "max_momentum"   # of optimiz
 IMPLEMENTATION = "params", "fused", "foreach", "capturable", "differentiable"   # change no number
 
 
-def describe(net, data, optimizer, scheduler, epochs, batch_size, augment, autocast):
+def describe(net, data, optimizer, scheduler, epochs, batch_size, augment, autocast, label_smoothing=0):
     """Describe a training that is about to start, as {what: text}."""
     return {
         **{f"layer {number}": text for number, text in enumerate(_layers(net, data.train.images[:1]), 1)},
@@ -27,6 +27,7 @@ def describe(net, data, optimizer, scheduler, epochs, batch_size, augment, autoc
         "batch size": str(batch_size),
         "augmentation": _augmentation(augment),
         "16 bits": str(bool(autocast)),
+        **({"label smoothing": _plain(float(label_smoothing))} if label_smoothing else {}),
     }
 
 

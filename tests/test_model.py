@@ -14,6 +14,7 @@ from model import (
     AccurateNet,
     Baseline,
     BatchNormNet,
+    DeepStridedNet,
     DropoutEverywhereNet,
     DropoutNet,
     FullyConnectedNet,
@@ -27,7 +28,6 @@ from model import (
     SmallNet,
     StridedNet,
     TinyNet,
-    WideStridedNet,
     block,
     check,
     count_parameters,
@@ -39,7 +39,7 @@ from model import (
 
 COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936,
           SchedulerNet: 5_920, OneCycleNet: 8_440, RotationNet: 8_932, DropoutEverywhereNet: 19_452,
-          FullyConnectedNet: 11_874, PooledHeadNet: 9_074, StridedNet: 160_794, WideStridedNet: 317_898,
+          FullyConnectedNet: 11_874, PooledHeadNet: 9_074, StridedNet: 72_330, DeepStridedNet: 156_458,
           SmallNet: 2_988, TinyNet: 1_180, AccurateNet: 7_898, MostAccurateNet: 15_834}
 OUTPUTS = {LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12}   # all others: 10
 every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
@@ -64,8 +64,7 @@ full_block = partial(block, norm=True)
     (lambda: TinyNet(first=6, width=9, blocks=6), 1_192),
     (lambda: AccurateNet(first=9, width=12, make=full_block), 7_825),
     (lambda: AccurateNet(activation=nn.ReLU), COUNTS[AccurateNet]),
-    (lambda: StridedNet(32, 128), 109_226), (lambda: StridedNet(16, 128), 55_690),
-    (lambda: StridedNet(16, 128, norm=False), 55_658)])
+    (lambda: StridedNet(hidden=64), 38_794), (lambda: StridedNet(crop=False), 109_194)])
 def test_families(make, count):
     net = make().eval()
     assert count_parameters(net) == count
@@ -310,7 +309,8 @@ def test_receptive_field_wants_squares():
 # Where the shapes of a network's layers stand, and the network with all of them.
 COMMENTED = {light_layers: SchedulerNet, FullyConnectedNet: PooledHeadNet,
              **{network: network for network in (Baseline, OneCycleNet, RotationNet, DropoutEverywhereNet,
-                                                 StridedNet, SmallNet, TinyNet, AccurateNet)}}
+                                                 StridedNet, DeepStridedNet, SmallNet, TinyNet,
+                                                 AccurateNet)}}
 KERNELS = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
 
 
@@ -351,7 +351,8 @@ def test_a_separable_block_mixes_channels_only_in_its_1x1_convolution():
     (RotationNet, 8, (0.05,) * 8, "global average pooling"),
     (DropoutEverywhereNet, 7, (0.05,) * 7, "average pooling of 5 x 5 of 7 x 7 positions"),
     (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"),
-    (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 3, (), "fully connected"),
+    (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 2, (), "fully connected"),
+    (DeepStridedNet, 4, (), "fully connected"),
     (SmallNet, 5, (), "global average pooling"), (TinyNet, 6, (), "global average pooling")])
 def test_check(network, norms, rates, head):
     answers = check(network(), max_parameters=5_935)

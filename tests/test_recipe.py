@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, lr_scheduler
 
 from lab import recipe
+from lab.optimizers import MuonWithAdamW
 from model import DigitNet
 from utils import Augment, Data, Split
 
@@ -21,7 +22,7 @@ def data():
 
 def describe(data, network=DigitNet, optimizer=SGD, scheduler=None, **changed):
     """Describe a training: `changed` are layers, settings of `fit`, and those of scheduler and optimizer."""
-    settings = dict(epochs=5, batch_size=10, augment=Augment(rotation=10), autocast=False)
+    settings = dict(epochs=5, batch_size=10, augment=Augment(rotation=10), autocast=False, label_smoothing=0)
     settings = {name: changed.pop(name, value) for name, value in settings.items()}
     layers = {name: changed.pop(name, layer) for name, layer in LAYERS.items()}
     cycle = changed.pop("cycle", {})
@@ -42,6 +43,11 @@ def two_groups(parameters, lr, other=0.01):
     return SGD([{"params": [first]}, {"params": rest, "lr": other}], lr=lr)
 
 
+def muon(parameters, lr, **settings):
+    parameters = list(parameters)
+    return MuonWithAdamW(parameters, parameters[:1], lr, **{"muon_lr": 0.05, **settings})
+
+
 def some(parameters, lr, count=8):
     return SGD([*parameters][:count], lr=lr)
 
@@ -57,13 +63,14 @@ UNUSUAL = {   # what: (usual, changes), one at a time
         dict(conv=nn.Conv2d(1, 5, 3), norm=nn.BatchNorm2d(5), head=nn.Conv2d(5, 10, 1)),   # more channels
         dict(norm=LAYERS["activation"], activation=LAYERS["norm"])])],                     # another order
     "epochs": [({}, [dict(epochs=6)])], "batch size": [({}, [dict(batch_size=20)])],
-    "16 bits": [({}, [dict(autocast=True)])],
+    "16 bits": [({}, [dict(autocast=True)])], "label smoothing": [({}, [dict(label_smoothing=0.1)])],
     "augmentation": [({}, [dict(augment=None), dict(augment=Augment(rotation=11)), dict(augment=torch.flip),
                            dict(augment=Augment(rotation=10, crop=22, crop_chance=0.2))])],
     "optimizer": [
         ({}, [dict(lr=0.11), dict(momentum=0.9), dict(weight_decay=1e-4), dict(optimizer=AdamW)]),
         (dict(momentum=0.9), [dict(nesterov=True)]), (dict(optimizer=two_groups), [dict(other=0.02)]),
         (dict(optimizer=some), [dict(count=2)]),
+        (dict(optimizer=muon), [dict(muon_lr=0.1), dict(momentum=0.8), dict(weight_decay=0.1), dict(lr=0.2)]),
         (dict(optimizer=Adam), [dict(betas=(0.95, 0.999)), dict(eps=1e-6), dict(amsgrad=True)])],
     "scheduler": [({}, [dict(scheduler=lr_scheduler.StepLR, cycle=dict(step_size=2))])]}
 SCHEDULERS = {   # class: (settings, changes)

@@ -184,16 +184,18 @@ def test_scheduler_on_a_score(net, tiny, monkeypatch, mode, watched, other):
     assert with_improving(other) == pytest.approx([.05, .05, .05, .025, .025, .0125])
 
 
-def test_one_cycle_rises_and_ends_at_nothing(net):
-    optimizer, scheduler = utils.one_cycle(net, 320, 2, 32, lr=0.05, betas=(0.9, 0.99), weight_decay=0.01)
-    found = []
-    for _ in range(20):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert (found[0], max(found), found[-1]) == pytest.approx((0.01, 0.05, 0), abs=5e-4)
-    assert found.index(max(found)) == 3   # after a fifth
-    assert (optimizer.defaults["betas"], optimizer.defaults["weight_decay"]) == ((0.9, 0.99), 0.01)
+def test_label_smoothing_is_pytorchs(tiny):
+    """The step is that of cross_entropy's label_smoothing, the printed loss the one without it."""
+    net = DigitNet(nn.Flatten(), nn.Linear(784, 10))
+    plain = copy.deepcopy(net)
+    data = tiny._replace(train=Split(*(part[:32] for part in tiny.train)))
+    history = fit(net, data, SGD(net.parameters(), lr=0.5), epochs=1, batch_size=32, label_smoothing=0.2)
+    outputs = plain(data.train.images)
+    F.cross_entropy(outputs, data.train.labels, label_smoothing=0.2).backward()
+    SGD(plain.parameters(), lr=0.5).step()
+    assert history.last.train_loss == pytest.approx(F.nll_loss(outputs, data.train.labels).item(), rel=1e-4)
+    for ours, theirs in zip(net.parameters(), plain.parameters()):
+        assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.mark.skipif(not device.half_type(torch.device("cpu")), reason="no native bfloat16 here")
@@ -269,6 +271,8 @@ def _empty(split):
     (lambda net, data: dict(epochs=0), "epochs must be at least 1, got 0"),
     (lambda net, data: dict(batch_size=321), "must be between 1 and the 320 training images, got 321"),
     (lambda net, data: dict(batch_size=0), "got 0"),
+    (lambda net, data: dict(label_smoothing=1), "label_smoothing takes a share, from 0 to less than 1, got 1"),
+    (lambda net, data: dict(label_smoothing="a tenth"), "got 'a tenth'"),
     (lambda net, data: dict(data=data._replace(train=_empty(data.train))), "split: 0 training images, 100"),
     (lambda net, data: dict(data=data._replace(test=_empty(data.test))), "split: 320 training images, 0"),
     (lambda net, data: dict(optimizer=_optimizer(nn.Linear(2, 2))), "the optimizer is of another network"),
