@@ -448,17 +448,18 @@ def weight_maps(net):
 
 
 def directions(net, data, batch_size=512):
-    """Draw the singular values of the gradient of `net`'s first linear layer and of Muon's step, as shares."""
+    """Draw the singular values of the gradient of the first linear layer, and of Muon's step, as shares."""
     images, labels = (part[:batch_size] for part in data.train)
     layer = next(layer for layer in net.modules() if isinstance(layer, nn.Linear))
     F.nll_loss(net.to(images.device).train()(images), labels).backward()
+    size = layer.weight.shape
     figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
     for label, matrix, colour in (("gradient", layer.weight.grad, BLUE),
                                   ("Muon's step", orthogonal(layer.weight.grad), ORANGE)):
         values = torch.linalg.svdvals(matrix.cpu())
         axis.plot(range(1, len(values) + 1), values / values[0], color=colour, label=label)
     axis.set(yscale="log", xlabel="direction, strongest first", ylabel="share of the strongest",
-             title=f"{data.name}: how strongly a step changes each direction")
+             title=f"{data.name}: what a step changes in each direction of {size[0]} x {size[1]} weights")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return figure

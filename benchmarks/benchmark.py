@@ -155,7 +155,7 @@ def limits(network):
 
 
 def rates():
-    """Return how many operations the device does in a second, in a matrix product, and copies how many bytes."""
+    """Return the operations that a matrix product does in a second, and the bytes that a copy moves."""
     device = pick_device()
     a = torch.randn(2048, 2048, device=device).to(half_type(device) or torch.float32)
     from_here = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)

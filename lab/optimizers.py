@@ -1,4 +1,4 @@
-"""The one-cycle recipe of the fast, small and accurate networks, and the optimizer that PyTorch does not have."""
+"""The one-cycle recipe of the fast, small and accurate networks; AdamW with Muon for some of the weights."""
 
 import math
 
@@ -12,26 +12,29 @@ def one_cycle(net, images, epochs, batch_size=256, lr=0.02, betas=(0.8, 0.95), w
 
     The rate rises from a fifth of `lr` to `lr` in the first fifth of the batches, then falls to nothing
     (Smith and Topin, Super-convergence, 2018). The optimizer is AdamW; with `muon_lr`, the weights of the
-    hidden convolutions and linear layers, all but the first and the last, get Muon's update at that rate.
+    hidden convolutions and linear layers, all but the first and the last, get Muon's update, with that peak.
+    Raises ValueError where there are none.
     """
     settings = dict(betas=betas, weight_decay=weight_decay, fused=True)
     if muon_lr:
         hidden = [layer.weight for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))][1:-1]
+        if not hidden:
+            raise ValueError("muon_lr is for hidden layers, and there is none between the first and the last")
         optimizer = MuonWithAdamW(net.parameters(), hidden, lr, muon_lr, **settings)
     else:
         optimizer = AdamW(net.parameters(), lr, **settings)
     return optimizer, lr_scheduler.OneCycleLR(
         optimizer, max_lr=[lr, muon_lr] if muon_lr else lr, total_steps=epochs * -(-images // batch_size),
-        pct_start=0.201,   # of five batches 0.2 would be divided by 1 - 1
+        pct_start=0.201,   # with 0.2 of five batches PyTorch divides by zero
         div_factor=5, cycle_momentum=False)
 
 
 class MuonWithAdamW(AdamW):
     """AdamW for all of `params` but the `matrices`, which get Muon's update, at a rate of their own.
 
-    Muon averages a matrix's gradients, and takes a step in the nearest direction that is orthogonal: one that
-    changes what the matrix does to every input equally, where a gradient mostly changes it for a few
-    (Jordan et al., Muon, 2024). A convolution's weight is a matrix with a row for each output channel.
+    A gradient changes a matrix strongly in a few directions and weakly in the rest. Muon averages a matrix's
+    gradients and takes a step in which the directions are much more alike (Jordan et al., Muon, 2024). A
+    convolution's weight is a matrix with a row for each output channel.
     """
 
     def __init__(self, params, matrices, lr, muon_lr, betas=(0.9, 0.999), weight_decay=0.01, momentum=0.9,
@@ -43,25 +46,28 @@ class MuonWithAdamW(AdamW):
 
     @torch.no_grad()
     def step(self):
-        adamw, muon = self.param_groups
+        muon = self.param_groups[1]
         for weight in muon["params"]:
+            if weight.grad is None:
+                continue
             state = self.state[weight]
             if not state:   # AdamW, loading a state, looks for a count of steps
                 state |= {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(weight)}
             average = state["momentum_buffer"].lerp_(weight.grad, 1 - muon["momentum"])
-            direction = orthogonal(weight.grad.lerp(average, muon["momentum"]).flatten(1))   # Nesterov's
-            longer = math.sqrt(max(1, direction.shape[0] / direction.shape[1]))
+            ahead = weight.grad.lerp(average, muon["momentum"])   # Nesterov's momentum
+            direction = orthogonal(ahead.flatten(1))
+            scale = math.sqrt(max(1, direction.shape[0] / direction.shape[1]))
             weight.mul_(1 - muon["lr"] * muon["weight_decay"])
-            weight.sub_(direction.view_as(weight), alpha=muon["lr"] * longer)
-            weight.grad = None   # AdamW leaves alone what has no gradient
+            weight.sub_(direction.view_as(weight), alpha=muon["lr"] * scale)
+            weight.grad = None   # so that AdamW, which skips what has no gradient, leaves it alone
         super().step()
 
 
 def orthogonal(matrix, steps=3):
-    """Return a matrix near the orthogonal one that is nearest to `matrix`: its singular values all near 1.
+    """Return a matrix with the directions of `matrix`, but with singular values that are much more alike.
 
-    Newton-Schulz iteration with the coefficients of Jordan et al., Muon, 2024: three steps, for the exact
-    values do not matter.
+    Newton-Schulz iteration towards the nearest orthogonal matrix, with the coefficients of Jordan et al.,
+    Muon, 2024, which are for few steps and leave the values near 1.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

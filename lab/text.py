@@ -60,7 +60,7 @@ def _number(source, all_records, trainings, name):
     name, _, path = source.rpartition("/") if "/" in source else (name, "", source)
     try:
         value = _value(path, name, all_records, trainings)
-        digits = 4 if "loss" in path else 2
+        digits = 4 if "loss" in path else 1 if "seconds" in path else 2
         return f"{value:.{digits}f}" if isinstance(value, float) else f"{value:,}"
     except (LookupError, AttributeError, TypeError, ValueError) as error:   # what a misspelt source raises
         raise NoSuchNumber(f"{source}: {type(error).__name__} {error}") from None

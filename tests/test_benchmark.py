@@ -26,6 +26,12 @@ def test_the_page_is_the_one_of_the_numbers(measured):
     assert (benchmark.HERE / "README.md").read_text() == benchmark.page(measured)
 
 
+def test_the_shares_of_time_that_notebook_12_allows_are_kept(measured):
+    goals = measured["cpu"]["goals"]
+    for name, share in (("99.0", 0.2), ("99.4", 0.7), ("99.6", 5)):
+        assert benchmark.median(goals[name]) / benchmark.median(goals["step 8"]) < share
+
+
 def test_what_was_not_measured_is_not_shown(measured):
     cpu = {key: figures for key, figures in measured["cpu"].items() if key != "layers"}
     assert "What the faster layers gain" not in benchmark.page({"cpu": cpu})

@@ -271,7 +271,7 @@ def _empty(split):
     (lambda net, data: dict(epochs=0), "epochs must be at least 1, got 0"),
     (lambda net, data: dict(batch_size=321), "must be between 1 and the 320 training images, got 321"),
     (lambda net, data: dict(batch_size=0), "got 0"),
-    (lambda net, data: dict(label_smoothing=1), "label_smoothing takes a share, from 0 to less than 1, got 1"),
+    (lambda net, data: dict(label_smoothing=1), "takes a share, from 0 to less than 1, got 1"),
     (lambda net, data: dict(label_smoothing="a tenth"), "got 'a tenth'"),
     (lambda net, data: dict(data=data._replace(train=_empty(data.train))), "split: 0 training images, 100"),
     (lambda net, data: dict(data=data._replace(test=_empty(data.test))), "split: 320 training images, 0"),
