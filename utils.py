@@ -232,7 +232,7 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
                       scored_on=data.scored_on, seed=training.seed, recipe=training.recipe)
     for epoch in history:
         print(epoch.line(data.name, epochs, data.scored_on))
-    try:
+    with checks.keeps(history, optimizer):
         while kept.goes_on(history, epochs):
             start, epoch = time.perf_counter(), len(history) + 1
             bar = tqdm(batches(data.train, batch_size, augment), f"{data.name} epoch {epoch}",
@@ -247,17 +247,6 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
             history.append(Epoch(epoch, *train, *score, lr, round(seconds, 2)))
             kept.after_epoch(history, epochs)
             print(history.last.line(data.name, epochs, data.scored_on), flush=True)
-    except KeyboardInterrupt:
-        print(f"{data.name}: interrupted after {len(history)} of {epochs} epochs; this is their history")
-    except FloatingPointError as error:
-        rate = optimizer.param_groups[0]["lr"]
-        stopped = FloatingPointError(f"epoch {epoch}: {error}, near a learning rate of {rate:.3g};"
-                                     " a lower one may do")
-        stopped.history = history
-        raise stopped from None
-    except Exception as error:   # of a scheduler or an augmentation
-        error.history = history
-        raise
     history.how = kept.how
     return history
 

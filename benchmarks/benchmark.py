@@ -437,7 +437,8 @@ def picture(m):
         left.bar_label(bars, fmt="%.1f")
     left.set_xticks([i + 0.2 for i in range(len(NETWORKS))], NETWORKS, fontsize=11)
     left.set(ylabel="seconds", title="one epoch of training")
-    left.legend(frameon=False)
+    left.legend(loc="upper center", ncols=2, frameon=False)
+    left.margins(y=0.15)
     for (name, runs), colour, marker in zip(m["goals"].items(), (GREY, ORANGE, GREEN, PURPLE), "so^D"):
         label = "train_mnist_fast, step 8" if "step" in name else f"ours, to {name} %"
         right.plot([run["seconds"] for run in runs], [run["accuracy"] for run in runs], marker, color=colour,
@@ -445,7 +446,7 @@ def picture(m):
     right.set(xlabel="seconds of training", ylabel="test accuracy, %", xlim=(0, None),
               title="time to accuracy, a point per seed")
     right.grid(alpha=0.3)
-    right.legend(loc="lower left", fontsize=11, frameon=False)
+    right.legend(loc="lower right", fontsize=11, frameon=False)
     png = io.BytesIO()
     figure.savefig(png, dpi=100)
     return png.getvalue()

@@ -1,8 +1,9 @@
-"""What `fit` refuses before any work, because it could not end well, and losses that are no numbers."""
+"""What `fit` refuses before any work, because it could not end well, and what it keeps if it ends badly."""
 
 import copy
 import inspect
 import os
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -114,3 +115,22 @@ def finite(losses, what):
         first = wrong[0].item()
         raise FloatingPointError(f"the loss of {what} {first + 1} of {len(losses)} is {losses[first]}")
     return losses
+
+
+@contextmanager
+def keeps(history, optimizer):
+    """Keep the epochs of a training that is stopped: as a History, or as the `history` of what is raised."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = f"interrupted after {len(history)} of {history.planned} epochs"
+        print(f"{history.dataset}: {done}; this is their history")
+    except FloatingPointError as error:
+        rate = optimizer.param_groups[0]["lr"]
+        stopped = FloatingPointError(f"epoch {len(history) + 1}: {error}, near a learning rate of {rate:.3g};"
+                                     " a lower one may do")
+        stopped.history = history
+        raise stopped from None
+    except Exception as error:   # of a scheduler or an augmentation
+        error.history = history
+        raise
