@@ -99,8 +99,8 @@ def main(arguments=None):
             return 0
         with one_at_a_time():
             return work(options)
-    except (RunError, RecordError, mnist.DataError, classify.ClassifyError,
-            ink.PictureError) as error:
+    except (RunError, RecordError, mnist.DataError, classify.ClassifyError, ink.PictureError,
+            OSError) as error:   # the last where a folder cannot be written to
         print(f"run.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -150,6 +150,12 @@ def test_refresh_makes_only_the_last_epoch_again(recorded, run_py, edit):
     assert not list((recorded / "runs" / "unfinished").glob("*.pt"))
 
 
+def test_a_folder_that_cannot_be_made_is_named(tree, run_py):
+    (tree / "runs").write_text("in the way")
+    status, _, errors = run_py(tree, "--text")
+    assert status == 1 and re.match(r"run\.py: .*File exists: .*runs", errors)
+
+
 def test_two_at_a_time_are_refused(tree, run_py):
     (tree / "runs").mkdir()
     with FileLock(tree / "runs" / ".lock"):
