@@ -450,8 +450,9 @@ def weight_maps(net):
 def directions(net, data, batch_size=512):
     """Draw the singular values of the gradient of the first linear layer, and of Muon's step, as shares."""
     images, labels = (part[:batch_size] for part in data.train)
+    net = copy.deepcopy(net).to(images.device).train()
     layer = next(layer for layer in net.modules() if isinstance(layer, nn.Linear))
-    F.nll_loss(net.to(images.device).train()(images), labels).backward()
+    F.nll_loss(net(images), labels).backward()
     size = layer.weight.shape
     figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
     for label, matrix, colour in (("gradient", layer.weight.grad, BLUE),

@@ -112,6 +112,14 @@ def test_pictures_of_a_network_leave_the_random_stream_alone(draw, sample):
     assert torch.equal(torch.get_rng_state(), stream)
 
 
+def test_muons_step_has_directions_that_are_more_alike(sample):
+    net = model.StridedNet(hidden=16)
+    weights = [value.clone() for value in net.state_dict().values()]
+    gradient, step = (line.get_ydata() for line in plots.directions(net, sample).axes[0].lines)
+    assert len(gradient) == 16 and gradient[0] == step[0] == 1 and (step[1:] > gradient[1:]).all()
+    assert all(torch.equal(a, b) for a, b in zip(weights, net.state_dict().values()))
+
+
 def test_parameters_by_layer_add_up():
     axis = plots.parameters_by_layer({"SmallNet": model.SmallNet()}).axes[0]
     assert axis.get_title() == "SmallNet: 2,988" and sum(bar.get_width() for bar in axis.patches) == 2988
