@@ -49,8 +49,8 @@ def test_a_page_is_made_of_a_whole_run(monkeypatch):
     made = json.loads(json.dumps(benchmark.measure_all(repeats=2, seeds=range(3))))
     page = benchmark.page({"cpu": made})
     assert "| TinyNet | 4.0 | 4.0 | **1.00** |" in page and "| step 8 | 3 | 4.00 | 1.00 | 9.0 |" in page
-    turns = [kind for measure, network, *kind in asked if (measure, network) == ("layers", "TinyNet")]
-    assert turns == [["torch.nn"], ["faster"]] * 2
+    turns = [call for call in asked if call[:2] == ("layers", "TinyNet")]
+    assert turns == [("layers", "TinyNet", "torch.nn"), ("layers", "TinyNet", "faster")] * 2
     assert {measure for measure, *_ in asked} == benchmark.MEASURES.keys()
 
 
