@@ -32,17 +32,24 @@ def test_the_shares_of_time_that_notebook_12_allows_are_kept(measured):
         assert benchmark.median(goals[name]) / benchmark.median(goals["step 8"]) < share
 
 
+def test_what_notebook_12_says_of_a_gpu_is_so(measured):
+    goals = measured["NVIDIA H100 80GB HBM3"]["goals"]
+    step8, *ours = (benchmark.median(goals[name]) for name in ("step 8", "99.0", "99.4"))
+    assert ours == pytest.approx([step8, 2 * step8], rel=0.1)
+
+
 def test_what_was_not_measured_is_not_shown(measured):
     cpu = {key: figures for key, figures in measured["cpu"].items() if key != "layers"}
     assert "What the faster layers gain" not in benchmark.page({"cpu": cpu})
     assert "A GPU was not measured." in benchmark.page({"cpu": cpu})
-    assert "not measured" not in benchmark.page({"cpu": cpu, "NVIDIA T4": cpu})
+    assert "A GPU was not measured." not in benchmark.page({"cpu": cpu, "NVIDIA T4": cpu})
 
 
 def test_a_page_is_made_of_a_whole_run(monkeypatch):
     asked, rates = [], {"flops": 1e12, "bytes": 1e10}
     figures = {"profile": {"convolution": 70.0, "cold": 9.0}, "limits": rates, "rates": rates}
     usual = {"seconds": 4.0, "cold": 9.0, "accuracy": 99.0, "memory": [1500.0] * 6}
+    figures["warm"] = {"runs": [usual] * 3}
     apart = lambda measure, *of: asked.append((measure, *of)) or figures.get(measure, usual)
     monkeypatch.setattr(benchmark, "apart", apart)
     monkeypatch.setattr(benchmark, "imports", lambda: {"torch": 3.0, "utils": 0.5})
@@ -51,7 +58,18 @@ def test_a_page_is_made_of_a_whole_run(monkeypatch):
     assert "| TinyNet | 4.0 | 4.0 | **1.00** |" in page and "| step 8 | 3 | 4.00 | 1.00 | 9.0 |" in page
     turns = [call for call in asked if call[:2] == ("layers", "TinyNet")]
     assert turns == [("layers", "TinyNet", "torch.nn"), ("layers", "TinyNet", "faster")] * 2
+    gpu = json.loads(json.dumps(benchmark.measure_gpu(seeds=range(3))))
+    page = benchmark.page({"cpu": made, "NVIDIA T4": gpu})
+    assert "| ours, to 99.4 % | 3 | 4.00 | 1.00 | 17.1 |" in page
+    assert page.count("| SchedulerNet | 4.0 | 4.0 | **1.0** |") == 2
     assert {measure for measure, *_ in asked} == benchmark.MEASURES.keys()
+
+
+def test_a_warm_run_is_made_once_before_it_is_measured(monkeypatch):
+    made = []
+    monkeypatch.setitem(benchmark.MEASURES, "goal", lambda *run: made.append(run) or {"seconds": 1.0})
+    assert benchmark.warm("goal", ["99.0", 0], ["99.0", 1]) == {"runs": [{"seconds": 1.0}] * 2}
+    assert made == [("99.0", 0), ("99.0", 0), ("99.0", 1)]
 
 
 def test_what_the_faster_layers_gain_is_measured_with_and_without_them(small, monkeypatch):
