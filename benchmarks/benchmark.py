@@ -369,16 +369,16 @@ GPU = """
 ## On a GPU
 
 {processor}; Python {python}, torch {torch}, torchvision {torchvision}.
-Each row is from one process that has trained once before it is measured, for a GPU loads a kernel when it is
-first asked for. The last time is that of one batch, of 256 images in step 8 and of 512 in ours.
+Fewer figures, and without the start of a process: a GPU loads each of its small programs when that is first
+used, so all but *usual* are of a process that has trained once before.
 
 {goals}
 
 {epochs}
 
-What is fast on a CPU need not be fast on a GPU: there a batch of ours takes longer than one of step 8, which
-has no batch norm and a simpler optimizer. Conjecture: the GPU waits for Python, which starts one small
-operation after the other. Whether CUDA graphs or torch.compile would help was not measured.
+The roads that are short on a CPU are not short here. A batch of ours has 512 images and takes twice as long
+as one of step 8, which has 256; batch norm and the optimizer are ours alone. What each of them costs was not
+measured, nor were CUDA graphs and torch.compile.
 """
 LAYERS = """## What the faster layers gain
 
