@@ -376,9 +376,8 @@ used, so all but *usual* are of a process that has trained once before.
 
 {epochs}
 
-The roads that are short on a CPU are not short here. A batch of ours has 512 images and takes twice as long
-as one of step 8, which has 256; batch norm and the optimizer are ours alone. What each of them costs was not
-measured, nor were CUDA graphs and torch.compile.
+A batch of ours has 512 images, one of step 8 has 256; batch norm and Muon are ours alone. What each of them
+costs on a GPU was not measured, nor were CUDA graphs and torch.compile.
 """
 LAYERS = """## What the faster layers gain
 
@@ -409,11 +408,11 @@ def beside(compared, first, second, digits):
             for network, (slow, fast) in medians.items()]
 
 
-def goal_line(name, runs, step8, time):
-    """Return the line of a goal in a table of times to accuracy; `time`: the last one before the accuracy."""
+def goal_line(name, runs, step8, other):
+    """Return the line of a goal in a table of times to accuracy; `other`: a time of another kind."""
     accuracies = [run["accuracy"] for run in runs]
     return [name if runs is step8 else f"ours, to {name} %", len(runs), f"{median(runs):.2f}",
-            f"{median(runs) / median(step8):.2f}", f"{time:.1f}",
+            f"{median(runs) / median(step8):.2f}", f"{other:.1f}",
             f"{statistics.mean(accuracies):.3f} ± {statistics.stdev(accuracies):.3f}"]
 
 
