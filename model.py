@@ -9,6 +9,8 @@ are those of the last layer. For networks that take numbers of channels, or `mak
 builds their blocks, they hold for the defaults.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -40,13 +42,19 @@ def norm_last_block(inputs, outputs, kernel=3, padding=0, dropout=0):
                     nn.ReLU(), nn.BatchNorm2d(outputs), nn.Dropout(dropout) if dropout else None)
 
 
-def separable_block(inputs, outputs, padding=0, activation=nn.SiLU):
+def depthwise(channels, padding=0):
+    """Return a 3x3 convolution of each channel by itself."""
+    return nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False)
+
+
+def separable_block(inputs, outputs, padding=0, activation=nn.SiLU, filters=None):
     """Return a 3x3 convolution of each channel by itself, a 1x1 one that mixes them, batch norm, activation.
 
-    Howard et al., MobileNets, 2017, without the batch norm between the two convolutions.
+    Howard et al., MobileNets, 2017, without the batch norm between the two convolutions. `filters` is a
+    `depthwise` layer to use in place of a new one: blocks that are given the same one share it.
     """
-    return nn.Sequential(nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
-                         nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), activation())
+    return nn.Sequential(filters or depthwise(inputs, padding), nn.Conv2d(inputs, outputs, 1, bias=False),
+                         nn.BatchNorm2d(outputs), activation())
 
 
 class DigitNet(nn.Module):
@@ -264,6 +272,23 @@ class TinyNet(DigitNet):
             *[separable_block(width, width) for _ in range(blocks - 2)],   # 10 x  5 x  5   20
             nn.Conv2d(width, 10, 1),                                       # 10 x  5 x  5   20
             nn.AvgPool2d(15 - 2 * blocks),                                 # 10 x  1 x  1   28
+        ))
+
+
+class SharedNet(DigitNet):
+    """Its five separable blocks share one 3x3 convolution; each mixes the channels in its own way."""
+    def __init__(self, width=10):
+        mix = partial(separable_block, width, width, filters=depthwise(width))
+        super().__init__(nn.Sequential(
+            block(1, width, norm=True, activation=nn.SiLU),     # 10 x 26 x 26    3
+            mix(),                                              # 10 x 24 x 24    5
+            mix(),                                              # 10 x 22 x 22    7
+            nn.MaxPool2d(2),                                    # 10 x 11 x 11    8
+            mix(),                                              # 10 x  9 x  9   12
+            mix(),                                              # 10 x  7 x  7   16
+            mix(),                                              # 10 x  5 x  5   20
+            nn.Conv2d(width, 10, 1, bias=False),                # 10 x  5 x  5   20
+            nn.AvgPool2d(5),                                    # 10 x  1 x  1   28
         ))
 
 

@@ -382,7 +382,8 @@ costs on a GPU was not measured, nor were CUDA graphs and torch.compile.
 LAYERS = """## What the faster layers gain
 
 `fit` trains with the batch norm and dropout of `lab/layers.py` in place of torch.nn's. Seconds for {count:,}
-images, a third of an epoch, batch 128, float32, in turns; all networks of `model.py` that have such layers.
+images, a third of an epoch, batch 128, float32, in turns; the networks of `model.py` that had such layers
+when this was measured.
 
 {table}
 

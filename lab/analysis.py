@@ -46,6 +46,7 @@ def summary(net, size=IMAGE):
     try:
         with torch.random.fork_rng(devices=[]), redirect_stdout(table), torch.no_grad():
             net(torch.zeros(1, *size))   # lazy layers get their sizes
+            net.apply = lambda hook: [hook(module) for module in net.modules()]   # a shared layer's hook once
             torchsummary.summary(net, size, device="cpu")
     except AttributeError as error:
         raise TypeError("torchsummary cannot show a module that returns something else than tensors"

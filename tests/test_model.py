@@ -1,5 +1,6 @@
 """The networks and the questions to any network."""
 
+import copy
 import inspect
 import re
 from functools import partial
@@ -25,6 +26,7 @@ from model import (
     PooledHeadNet,
     RotationNet,
     SchedulerNet,
+    SharedNet,
     SmallNet,
     StridedNet,
     TinyNet,
@@ -40,7 +42,8 @@ from model import (
 COUNTS = {Baseline: 194_884, LightNet: 5_784, BatchNormNet: 5_936, DropoutNet: 5_936, GapNet: 5_936,
           SchedulerNet: 5_920, OneCycleNet: 8_440, RotationNet: 8_932, DropoutEverywhereNet: 19_452,
           FullyConnectedNet: 11_874, PooledHeadNet: 9_074, StridedNet: 72_330, DeepStridedNet: 156_458,
-          SmallNet: 2_988, TinyNet: 1_180, AccurateNet: 7_898, MostAccurateNet: 15_834}
+          SmallNet: 2_988, TinyNet: 1_180, SharedNet: 900, AccurateNet: 7_898, MostAccurateNet: 15_834}
+TORCHSUMMARY = {SharedNet: 900 + 4 * 90}   # it counts the shared filters in each of the five blocks
 OUTPUTS = {LightNet: 192, BatchNormNet: 192, DropoutNet: 192, GapNet: 12, SchedulerNet: 12}   # all others: 10
 every_network = pytest.mark.parametrize("network", COUNTS, ids=lambda n: n.__name__)
 
@@ -148,7 +151,7 @@ def read_table(text):
             for layer, channels, side, count in map(str.split, text.strip().splitlines())]
 
 
-def separated(convolution, *blocks):
+def separated(convolution, *blocks, bias=10):
     """Write out a convolution, then blocks (`channels side`) and pools (`pool side`), and the head."""
     rows, (before, side) = [], map(int, convolution.split())
 
@@ -168,7 +171,7 @@ def separated(convolution, *blocks):
         add("Conv2d", before, 9 * before)
         add_block(before, int(kind), before * int(kind))
         before = int(kind)
-    add("Conv2d", 10, 10 * before + 10)
+    add("Conv2d", 10, 10 * before + bias)
     return rows + [("AvgPool2d", "10, 1, 1", "0")]
 
 
@@ -218,6 +221,7 @@ TABLES = {
         Conv2d 10 7 2,880\n ReLU 10 7 0\n BatchNorm2d 10 7 20\n Dropout 10 7 0\n AvgPool2d 10 1 0"""),
     SmallNet: separated("10 26", "18 24", "pool 12", "24 10", "24 8", "pool 4", "24 4"),
     TinyNet: separated("7 26", "10 24", "10 22", "pool 11", "10 9", "10 7", "10 5"),
+    SharedNet: separated("10 26", "10 24", "10 22", "pool 11", "10 9", "10 7", "10 5", bias=0),
     AccurateNet: separated("12 26", "32 24", "pool 12", "32 10", "32 8", "32 6", "32 4", "32 2"),
     MostAccurateNet: separated("16 26", "48 24", "pool 12", "48 10", "48 8", "48 6", "48 4", "48 2"),
 }
@@ -228,7 +232,8 @@ def test_layer_table(network, capsys):
     summary(network())
     printed = capsys.readouterr().out
     assert table(printed) == TABLES[network]
-    assert f"Total params: {COUNTS[network]:,}" in printed
+    assert f"Total params: {TORCHSUMMARY.get(network, COUNTS[network]):,}" in printed
+    assert ("there are 900 parameters" in printed) == (network is SharedNet)
 
 
 @pytest.mark.parametrize("question", [summary, receptive_field, check])
@@ -310,7 +315,7 @@ def test_receptive_field_wants_squares():
 COMMENTED = {light_layers: SchedulerNet, FullyConnectedNet: PooledHeadNet,
              **{network: network for network in (Baseline, OneCycleNet, RotationNet, DropoutEverywhereNet,
                                                  StridedNet, DeepStridedNet, SmallNet, TinyNet,
-                                                 AccurateNet)}}
+                                                 SharedNet, AccurateNet)}}
 KERNELS = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
 
 
@@ -344,6 +349,23 @@ def test_a_separable_block_mixes_channels_only_in_its_1x1_convolution():
     assert count_parameters(separable_block(6, 9)) == 9 * 6 + 6 * 9 + 2 * 9
 
 
+def test_shared_filters_are_one_layer_and_learn_from_every_block():
+    net = SharedNet().eval()
+    blocks = [layer for layer in net.layers[1:] if isinstance(layer, nn.Sequential)]
+    assert len(blocks) == 5 and len({id(layer[0]) for layer in blocks}) == 1
+    assert len({id(layer[1]) for layer in blocks}) == 5
+    image = torch.randn(2, 1, 28, 28)
+    net(image)[:, 0].sum().backward()
+    shared, own = blocks[0][0], copy.deepcopy(net)
+    for layer in own.layers[1:]:
+        if isinstance(layer, nn.Sequential):
+            layer[0] = copy.deepcopy(shared)
+    own.zero_grad()
+    own(image)[:, 0].sum().backward()
+    parts = [layer[0].weight.grad for layer in own.layers[1:] if isinstance(layer, nn.Sequential)]
+    assert torch.allclose(shared.weight.grad, sum(parts), atol=1e-5)
+
+
 @pytest.mark.parametrize("network, norms, rates, head", [
     (Baseline, 0, (), "fully connected"), (LightNet, 0, (), "none"), (BatchNormNet, 7, (), "none"),
     (DropoutNet, 7, (0.25,), "none"), (GapNet, 7, (0.25,), "global average pooling"),
@@ -353,11 +375,12 @@ def test_a_separable_block_mixes_channels_only_in_its_1x1_convolution():
     (FullyConnectedNet, 7, (0.25,) * 4, "fully connected"),
     (PooledHeadNet, 7, (0.25,) * 4, "fully connected"), (StridedNet, 2, (), "fully connected"),
     (DeepStridedNet, 4, (), "fully connected"),
-    (SmallNet, 5, (), "global average pooling"), (TinyNet, 6, (), "global average pooling")])
+    (SmallNet, 5, (), "global average pooling"), (TinyNet, 6, (), "global average pooling"),
+    (SharedNet, 6, (), "global average pooling")])
 def test_check(network, norms, rates, head):
     answers = check(network(), max_parameters=5_935)
     assert answers == (COUNTS[network], 5_935, norms, rates, head)
-    limit = "within" if network in (LightNet, SchedulerNet, SmallNet, TinyNet) else "OVER"
+    limit = "within" if network in (LightNet, SchedulerNet, SmallNet, TinyNet, SharedNet) else "OVER"
     assert head in repr(answers) and f"{COUNTS[network]:,} ({limit} 5,935)" in repr(answers)
 
 
