@@ -277,17 +277,17 @@ class TinyNet(DigitNet):
 
 class SharedNet(DigitNet):
     """Its five separable blocks share one 3x3 convolution; each mixes the channels in its own way."""
-    def __init__(self, width=10):
-        mix = partial(separable_block, width, width, filters=depthwise(width))
+    def __init__(self):
+        mix = partial(separable_block, 10, 10, filters=depthwise(10))
         super().__init__(nn.Sequential(
-            block(1, width, norm=True, activation=nn.SiLU),     # 10 x 26 x 26    3
+            block(1, 10, norm=True, activation=nn.SiLU),        # 10 x 26 x 26    3
             mix(),                                              # 10 x 24 x 24    5
             mix(),                                              # 10 x 22 x 22    7
             nn.MaxPool2d(2),                                    # 10 x 11 x 11    8
             mix(),                                              # 10 x  9 x  9   12
             mix(),                                              # 10 x  7 x  7   16
             mix(),                                              # 10 x  5 x  5   20
-            nn.Conv2d(width, 10, 1, bias=False),                # 10 x  5 x  5   20
+            nn.Conv2d(10, 10, 1, bias=False),                   # 10 x  5 x  5   20
             nn.AvgPool2d(5),                                    # 10 x  1 x  1   28
         ))
 

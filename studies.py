@@ -1,6 +1,7 @@
 """Trainings that stand behind a table and that no notebook makes.
 
-What an idea is worth where it can work, and what may lie behind two claims that nobody here reached.
+What an idea is worth where it can work, what may lie behind two claims that nobody here reached, and what was
+tried beside notebook 13.
 `python run.py NAME --seeds 0-4` trains study NAME: a row for each training goes to results/studies.csv, and
 results/ideas.md has the tables. A study is a generator: from a seed, it yields each training as a `Trial`
 that is to be made before the next one is asked for, so that every training starts from that seed alone.
@@ -179,12 +180,14 @@ def log_of_d(seed):
 
 # ---------------------------------------------------------------- beside notebook 13
 
+SMALL = dict(lr=0.03, betas=(0.9, 0.99), weight_decay=0.01)   # of one_cycle, as in notebook 13
+
+
 def shared_filters(seed):
     """SharedNet in thirty epochs by notebook 13's recipe; scored once on the test set."""
     data = load_mnist(pick_device())
     net = seeded(seed, data, SharedNet)
-    optimizer, cycle = one_cycle(net, len(data.train.labels), 30, 64, lr=0.03, betas=(0.9, 0.99),
-                                 weight_decay=0.01)
+    optimizer, cycle = one_cycle(net, len(data.train.labels), 30, 64, **SMALL)
     yield trial("SharedNet", net, data.unscored(), optimizer, cycle, epochs=30, batch_size=64,
                 augment=Augment(10, 2, 0.1), finish=lambda history: score_once(history, net, data.test))
 
@@ -196,8 +199,7 @@ def smallest(seed):
             ("eight channels", lambda: TinyNet(first=6, width=8), 45, 128, Augment(5, 1, 0.05)),
             ("SmallNet, less augmentation", SmallNet, 15, 64, Augment(6, 1.2, 0.06))):
         net = seeded(seed, data, make)
-        optimizer, cycle = one_cycle(net, len(data.train.labels), epochs, batch, lr=0.03, betas=(0.9, 0.99),
-                                     weight_decay=0.01)
+        optimizer, cycle = one_cycle(net, len(data.train.labels), epochs, batch, **SMALL)
         yield trial(run, net, data.unscored(), optimizer, cycle, epochs=epochs, batch_size=batch,
                     augment=augment, finish=lambda history, net=net: score_once(history, net, data.test))
 
