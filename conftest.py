@@ -1,7 +1,7 @@
 """Set up `pytest --nbval`: notebooks run in this environment, on MNIST or on the digits sample.
 
-A training is tested by its first and its last epoch: the first from scratch, the last one from the recorded
-state before it. `--retrain` trains in full.
+A training is tested by its last epoch, from the recorded state before it; the first one of a notebook by its
+first epoch from scratch as well. `--retrain` trains in full.
 """
 
 import os
@@ -45,7 +45,7 @@ def pytest_report_header(config):
         return ("notebooks: on the digits sample, for there is no MNIST and no network; only outputs that"
                 " do not depend on the data are compared, and no claim about MNIST is checked")
     retrain = config.getoption("retrain")
-    short = "the first epoch of each training and, from its recorded state, the last one, against the records"
+    short = "the last epoch of each training, and the first one of each notebook, against the records"
     full = {None: "", "all": "every training in full"}.get(retrain, f"{retrain} trained in full; elsewhere ")
     return f"notebooks: on MNIST; {full}{'' if retrain == 'all' else short}"
 

@@ -147,7 +147,12 @@ class Recording(File):
 
 
 class Tested(Keeper):
-    """Trains the first epoch, takes up the recorded state before the last one, and trains that."""
+    """Takes up the recorded state before the last epoch, and trains that one.
+
+    The first training of a notebook, which is a process, makes its first epoch from scratch before that.
+    """
+
+    first = True
 
     def __init__(self, training):
         super().__init__(training)
@@ -155,18 +160,19 @@ class Tested(Keeper):
         if self.recorded is None:
             nearest = records.nearest(training.recipe, training.seed)
             raise CheckpointError(f"this training is not recorded. {nearest}")
+        self.from_scratch, Tested.first = int(Tested.first), False   # epochs
 
     def goes_on(self, history, epochs):
-        if len(history) == 1 < epochs:
+        if epochs < LEAST:
+            self.how = f"epoch 1 of {epochs} alone" if epochs > 1 else ""
+            return not history
+        if len(history) == self.from_scratch:
             path = STATES / self.training.file
-            if epochs < LEAST:
-                self.how = f"epoch 1 of {epochs} alone"
-                return False
             if not path.exists():
                 raise CheckpointError(f"results/states has no {path.name}, the state before the last epoch;"
                                       " `python run.py --record NAME` makes it")
             load(path, self.training)
-            history += self.recorded[1:-1]
-            self.how = f"epochs 2 to {epochs - 1} from the record"
+            history += self.recorded[self.from_scratch:-1]
+            self.how = f"epochs {self.from_scratch + 1} to {epochs - 1} from the record"
             print(f"{history.dataset}  {self.how}", flush=True)
         return len(history) < epochs

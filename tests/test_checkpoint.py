@@ -47,6 +47,7 @@ def mnist(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "RESULTS", tmp_path)
     monkeypatch.setattr(checkpoint, "UNFINISHED", tmp_path / "unfinished")
     monkeypatch.setattr(checkpoint, "STATES", tmp_path / "unfinished" / "before")
+    monkeypatch.setattr(checkpoint.Tested, "first", True)
     return tiny._replace(name="MNIST")
 
 
@@ -114,14 +115,19 @@ def recording(net, mnist, monkeypatch, capsys):
 
 
 def test_first_and_last_epoch_are_the_recorded_ones_to_the_last_bit(net, mnist, recording, monkeypatch):
+    """The last one of every training, the first one of a process's first training alone."""
     whole, trained = recording()
+    recorded = records.read_record("1_small")["small"]
     epochs, train_epoch = [], utils.train_epoch
     monkeypatch.setattr(utils, "train_epoch", lambda *args: epochs.append(1) or train_epoch(*args))
-    history = train(net, mnist, epochs=LEAST)
-    assert len(epochs) == 2 and same_weights(net, trained)
-    assert bits([history[0], history[-1]]) == bits([whole[0], whole[-1]])
-    assert history[1:-1] == records.read_record("1_small")["small"][1:-1]
-    assert history.how == f"epochs 2 to {LEAST - 1} from the record"
+    for first in (1, 0):
+        fresh = copy.deepcopy(net)
+        history = train(fresh, mnist, epochs=LEAST)
+        assert len(epochs) == first + 1 and same_weights(fresh, trained)
+        assert bits(history[:first] + history[-1:]) == bits(whole[:first] + whole[-1:])
+        assert history[first:-1] == recorded[first:-1]
+        assert history.how == f"epochs {first + 1} to {LEAST - 1} from the record"
+        epochs.clear()
 
 
 @pytest.mark.parametrize("changed, message", [

@@ -214,6 +214,17 @@ def test_a_run_that_disagrees_with_the_record_fails(monkeypatch, label, run, mes
         compare(Results("2_two", {label: run}))
 
 
+def test_where_a_recorded_training_ends_by_guessing_only_the_end_is_compared(folder, monkeypatch):
+    """On another processor it may learn a little before it stops learning."""
+    monkeypatch.setenv("FIT_MODE", "test")
+    guess = record()
+    guess.runs["guess"] = history(9.53, 9.53, 9.8, train=0, lr=3)
+    (folder / "2_two.json").write_text(record_text(guess))
+    compare(Results("2_two", {"guess": history(20.96, 15, 10, train=0, lr=3)}))
+    with pytest.raises(AssertionError, match="guess: last train accuracy 90.00"):
+        compare(Results("2_two", {"guess": history(20.96, 80, 90, train=0, lr=3)}))
+
+
 @pytest.mark.parametrize("name, run, line", [
     ("2_two", history(1, 2, 3, lr=0.3), "MNIST, Net: another recipe than the recorded one, not compared"),
     ("2_two", history(1, 2, 3, seed=4), "MNIST, Net: seed 4, not compared with the record"),
