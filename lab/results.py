@@ -15,7 +15,6 @@ import torch
 from lab import claims, comparisons, recipe, records
 from lab.records import Record
 
-
 GUESSED = 20   # % of ten classes: a training that ends below it has not learnt
 
 
@@ -147,8 +146,9 @@ def compare(results):
 
     The first and the last epoch must lie within four standard deviations of the recorded ones: of the seeds,
     and of a score on 10,000 images. Of a recorded training that ends by guessing the first epoch is left out:
-    when it stops learning differs from one processor to the next. Prints only what is the same on every machine. A run of another recipe is
-    an error in a test, and for a reader a line; one of another seed or on the digits sample is not compared.
+    when it stops learning differs from one processor to the next. Prints only what is the same on every
+    machine. A run of another recipe is an error in a test, and for a reader a line; one of another seed or on
+    the digits sample is not compared.
     """
     record = results.record
     if record is None:
