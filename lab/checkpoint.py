@@ -149,18 +149,17 @@ class Recording(File):
 class Tested(Keeper):
     """Takes up the recorded state before the last epoch, and trains that one.
 
-    The first training of a notebook, which is a process, makes its first epoch from scratch before that.
+    The first training of a notebook makes its first epoch from scratch before that.
     """
-
-    first = True
 
     def __init__(self, training):
         super().__init__(training)
-        self.recorded = records.epochs_of(training.digest, training.seed)
-        if self.recorded is None:
+        found = records.find(training.digest, training.seed)
+        if found is None:
             nearest = records.nearest(training.recipe, training.seed)
             raise CheckpointError(f"this training is not recorded. {nearest}")
-        self.from_scratch, Tested.first = int(Tested.first), False   # epochs
+        self.recorded, place = found
+        self.from_scratch = int(place == 0)   # epochs
 
     def goes_on(self, history, epochs):
         if epochs < LEAST:

@@ -236,12 +236,12 @@ def often_misread(misread):
 
 # ---------------------------------------------------------------- looked up by recipe
 
-def epochs_of(digest, seed):
-    """Return the recorded epochs of the training of this recipe and seed, or None."""
+def find(digest, seed):
+    """Return the recorded History of this recipe and seed, and its place in its notebook from 0; or None."""
     for record in read_all().values():
-        for history in record.runs.values():
+        for place, history in enumerate(record.runs.values()):
             if record.seed == seed and recipe.digest(history.recipe) == digest:
-                return list(history)
+                return history, place
     return None
 
 

@@ -40,11 +40,13 @@ function resize(rows, height, width) {   // rows: an array of lines
 
 // ink: rows of numbers from 0 for paper to 1. Returns 28 x 28 numbers from 0 to 1 in one array, or null.
 function mnistForm(ink) {
-  const inked = ink.flatMap((line, y) => [...line].flatMap((value, x) => value > 0.3 ? [[y, x]] : []));
-  if (!inked.length) return null;
-  const [ys, xs] = [0, 1].map(axis => inked.map(place => place[axis]));
-  const [top, bottom, left, right] = [ys.reduce((a, b) => Math.min(a, b)), ys.reduce((a, b) => Math.max(a, b)) + 1,
-                                      xs.reduce((a, b) => Math.min(a, b)), xs.reduce((a, b) => Math.max(a, b)) + 1];
+  let top = ink.length, bottom = 0, left = ink[0].length, right = 0;
+  ink.forEach((line, y) => line.forEach((value, x) => {
+    if (value <= 0.3) return;
+    [top, bottom] = [Math.min(top, y), y + 1];
+    [left, right] = [Math.min(left, x), Math.max(right, x + 1)];
+  }));
+  if (!bottom) return null;
   const crop = ink.slice(top, bottom).map(line =>
     Float64Array.from(line.slice(left, right), value => value > 0.1 ? value : 0));
   const longer = Math.max(bottom - top, right - left);
@@ -79,26 +81,24 @@ function shifted(image, right, down) {   // what leaves the image is lost
 // ---------------------------------------------------------------- the forward pass
 
 function convolution(map, layer) {
-  const {inputs, outputs, kernel, stride, padding, groups} = layer;
+  const {inputs, outputs, kernel, stride, padding, groups} = layer, input = map.values;
   const side = Math.floor((map.side + 2 * padding - kernel) / stride) + 1;
   const values = new Float32Array(outputs * side * side);
   const perGroup = inputs / groups, outputsPerGroup = outputs / groups;
+  const places = [...Array(kernel).keys()];   // of the kernel; where each meets the map, not the padding:
+  const first = places.map(k => Math.max(0, Math.ceil((padding - k) / stride)));
+  const end = places.map(k => Math.min(side, Math.floor((map.side - 1 + padding - k) / stride) + 1));
   for (let out = 0; out < outputs; out++) {
-    const first = Math.floor(out / outputsPerGroup) * perGroup;
+    const firstInput = Math.floor(out / outputsPerGroup) * perGroup;
     const target = values.subarray(out * side * side, (out + 1) * side * side).fill(layer.bias[out]);
     for (let channel = 0; channel < perGroup; channel++) {
-      const source = (first + channel) * map.side * map.side;
+      const source = (firstInput + channel) * map.side * map.side;
       for (let ky = 0; ky < kernel; ky++)
         for (let kx = 0; kx < kernel; kx++) {
           const weight = layer.weights[((out * perGroup + channel) * kernel + ky) * kernel + kx];
-          for (let y = 0; y < side; y++) {
-            const inY = y * stride + ky - padding;
-            if (inY < 0 || inY >= map.side) continue;
-            for (let x = 0; x < side; x++) {
-              const inX = x * stride + kx - padding;
-              if (inX >= 0 && inX < map.side)
-                target[y * side + x] += weight * map.values[source + inY * map.side + inX];
-            }
+          for (let y = first[ky]; y < end[ky]; y++) {
+            const from = source + (y * stride + ky - padding) * map.side + kx - padding;
+            for (let x = first[kx]; x < end[kx]; x++) target[y * side + x] += weight * input[from + x * stride];
           }
         }
     }
