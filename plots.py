@@ -16,9 +16,7 @@ import torch.nn.functional as F
 from IPython.display import display
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from torch import nn
-from torchvision.transforms.functional import InterpolationMode, rotate
 
 from lab import classify
 from lab.claims import DOUBTFUL, target
@@ -179,6 +177,8 @@ def augmented_sheet(data, augment, digits=8, draws=3):
 
 def confusion(net, data):
     """Draw the confusion matrix of `net` on the test set, without the correct answers."""
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix  # here, for it takes seconds
+
     labels, predicted = data.test.labels.cpu(), predict(net, data.test.images).argmax(1).cpu()
     matrix = confusion_matrix(labels.numpy(), predicted.numpy(), labels=range(CLASSES))
     np.fill_diagonal(matrix, 0)
@@ -389,6 +389,8 @@ def range_test(net, data, optimizer, low=1e-5, high=1.0, steps=150, batch_size=1
 
 def against_angle(nets, data, reach=60, step=10, images=2_000):
     """Draw the accuracy on test images that are all turned by one angle, a line per {label: network}."""
+    from torchvision.transforms.functional import InterpolationMode, rotate  # here, for it takes seconds
+
     few, angles = Split(*(part[:images] for part in data.test)), range(-reach, reach + 1, step)
     figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
     for (label, net), (colour, style) in zip(nets.items(), cycle(STYLES)):

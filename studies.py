@@ -20,7 +20,6 @@ from model import (
     OneCycleNet,
     RotationNet,
     SchedulerNet,
-    SharedNet,
     SmallNet,
     TinyNet,
     light_layers,
@@ -183,19 +182,11 @@ def log_of_d(seed):
 SMALL = dict(lr=0.03, betas=(0.9, 0.99), weight_decay=0.01)   # of one_cycle, as in notebook 13
 
 
-def shared_filters(seed):
-    """SharedNet in thirty epochs by notebook 13's recipe; scored once on the test set."""
-    data = load_mnist(pick_device())
-    net = seeded(seed, data, SharedNet)
-    optimizer, cycle = one_cycle(net, len(data.train.labels), 30, 64, **SMALL)
-    yield trial("SharedNet", net, data.unscored(), optimizer, cycle, epochs=30, batch_size=64,
-                augment=Augment(10, 2, 0.1), finish=lambda history: score_once(history, net, data.test))
-
-
 def smallest(seed):
-    """What did not help: eight channels of TinyNet, less augmentation of SmallNet; scored on the test set."""
+    """What did not help: other shapes of TinyNet, less augmentation of SmallNet; scored on the test set."""
     data = load_mnist(pick_device())
     for run, make, epochs, batch, augment in (
+            ("six blocks of nine", lambda: TinyNet(first=6, width=9, blocks=6), 15, 64, Augment(10, 2, 0.1)),
             ("eight channels", lambda: TinyNet(first=6, width=8), 45, 128, Augment(5, 1, 0.05)),
             ("SmallNet, less augmentation", SmallNet, 15, 64, Augment(6, 1.2, 0.06))):
         net = seeded(seed, data, make)
@@ -206,4 +197,4 @@ def smallest(seed):
 
 STUDIES = {study.__name__: study for study in (
     baseline_rates, batch_norm_rates, batch_norm, dropout_few_images, plateau_long, one_cycle_rivals,
-    claim_of_c, log_of_d, shared_filters, smallest)}
+    claim_of_c, log_of_d, smallest)}

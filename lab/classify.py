@@ -5,8 +5,6 @@
 
 import torch
 from torch.nn import functional as F
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import affine
 
 from lab import ink
 from lab.mnist import MEAN, STD
@@ -64,6 +62,8 @@ def over_views(nets, images):
 
     So they are high where all agree. notebooks/10_dropout_everywhere.ipynb shows how far they can be trusted.
     """
+    from torchvision.transforms.functional import InterpolationMode, affine  # here, for it takes seconds
+
     views = torch.cat([affine(images, angle, [right, down], scale, [0], InterpolationMode.BILINEAR, [EMPTY])
                        for angle, right, down, scale in VIEWS])
     mean = sum(net(views).exp() for net in nets) / len(nets)

@@ -158,8 +158,11 @@ def _figures(history):
 def read_rows(path=None):
     """Return the rows in results/runs.csv or studies.csv; RecordError names the line which is none."""
     path = path or RUNS
-    if not path.exists():
-        return pandas.DataFrame(columns=COLUMNS)
+    return _rows_in(path, _stamp(path)).copy() if path.exists() else pandas.DataFrame(columns=COLUMNS)
+
+
+@lru_cache(maxsize=2)   # of both files: every number of a text asks for them
+def _rows_in(path, stamp):
     try:
         table = pandas.read_csv(path, dtype=str, keep_default_na=False)
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
@@ -197,7 +200,7 @@ def runs(records=None, table=None):
     last epoch; seconds: of training. A row whose recipe is no longer its notebook's is left out.
     """
     if records is None and table is None:
-        return _runs_of(_stamp())
+        return _runs_of(_stamp(*sorted(RESULTS.glob("[0-9]*_*.json")), RUNS))
     records = read_all() if records is None else records
     recorded = [rows(record) for record in records.values()]
     if not recorded:
@@ -209,9 +212,8 @@ def runs(records=None, table=None):
     return both.drop_duplicates(["notebook", "run", "seed"]).sort_values(["notebook", "run", "seed"])
 
 
-def _stamp():
-    """Return what changes when a file of the records does."""
-    paths = [*sorted(RESULTS.glob("[0-9]*_*.json")), RUNS]
+def _stamp(*paths):
+    """Return what changes when one of the files does."""
     return tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.exists())
 
 
@@ -223,7 +225,7 @@ def _runs_of(stamp):
 def over_seeds(notebook, run, column, table=None):
     """Return what `column` of `runs` has for a run, as a Series by seed, without what is not known."""
     table = runs() if table is None else table
-    chosen = table[(table["notebook"] == notebook) & (table["run"] == run)]
+    chosen = table.loc[(table["notebook"] == notebook) & (table["run"] == run), ["seed", column]]
     return chosen.set_index("seed")[column].dropna()
 
 

@@ -109,5 +109,5 @@ def readme_says(all_records, trainings):
     moved = all_records["11_fully_connected"].measures
     yield "a pooled one much less", moved["pooled_4"] > moved["moved_4"] + 10
     spreads = [over_seeds("14_most_accurate", "MostAccurateNet, test set").std(),
-               over_seeds("13_smallest", "six blocks of nine, test set").std()]
+               over_seeds("13_smallest", "SharedNet, test set").std()]
     yield "a few hundredths between two single runs say nothing", 0.02 < spreads[0] < spreads[1]
