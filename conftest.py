@@ -1,7 +1,7 @@
 """Set up `pytest --nbval`: notebooks run in this environment, on MNIST or on the digits sample.
 
 A training is tested by its last epoch, from the recorded state before it; the first one of a notebook by its
-first epoch from scratch as well. `--retrain` trains in full.
+first epoch from scratch as well, but for the baseline's. `--retrain` trains in full.
 """
 
 import os

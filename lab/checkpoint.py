@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATES = ROOT / "results" / "states"       # the state before the last epoch of every recorded training
 UNFINISHED = ROOT / "runs" / "unfinished"  # what `run.py --record` and `--seeds` have trained so far
 LEAST = 10   # epochs of a training whose state is recorded: a shorter one is tested by its first epoch alone
+LARGE = 100_000   # parameters: an epoch of the baseline takes minutes on a slow CPU, so one has to do
 
 
 class CheckpointError(Exception):
@@ -149,7 +150,8 @@ class Recording(File):
 class Tested(Keeper):
     """Takes up the recorded state before the last epoch, and trains that one.
 
-    The first training of a notebook makes its first epoch from scratch before that.
+    The first training of a notebook makes its first epoch from scratch before that, unless the network is
+    large.
     """
 
     def __init__(self, training):
@@ -159,7 +161,7 @@ class Tested(Keeper):
             nearest = records.nearest(training.recipe, training.seed)
             raise CheckpointError(f"this training is not recorded. {nearest}")
         self.recorded, place = found
-        self.from_scratch = int(place == 0)   # epochs
+        self.from_scratch = int(place == 0 and self.recorded.parameters < LARGE)   # epochs
 
     def goes_on(self, history, epochs):
         if epochs < LEAST:

@@ -113,13 +113,15 @@ def recording(net, mnist, monkeypatch, capsys):
     return record
 
 
-@pytest.mark.parametrize("first", [1, 0])
-def test_first_and_last_epoch_are_the_recorded_ones_to_the_bit(net, mnist, recording, monkeypatch, first):
-    """The last one of every training, the first one only of the first training of a notebook."""
+@pytest.mark.parametrize("place, large, first", [(0, 10_000, 1), (1, 10_000, 0), (0, 1_000, 0)])
+def test_first_and_last_epoch_are_the_recorded_ones_to_the_bit(
+        net, mnist, recording, monkeypatch, place, large, first):
+    """The last one of every training, the first one only of a notebook's first, if its network is small."""
     whole, trained = recording()
     record = records.read_record("1_small")
     recorded = record["small"]
-    if not first:
+    monkeypatch.setattr(checkpoint, "LARGE", large)   # the network has 5,354 parameters
+    if place:
         before = copy.deepcopy(recorded)
         before.recipe["batch size"] = "1"
         record.runs = {"before": before, "small": recorded}

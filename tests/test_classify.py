@@ -116,7 +116,7 @@ def test():
 def test_the_recorded_weights_misread_what_the_record_says(name, test):
     """Image for image."""
     label = f"{name}, test set"
-    net = classify.load_weights(getattr(model, name)()).to(memory_format=torch.channels_last)   # faster
+    net = classify.load_weights(getattr(model, name)())
     wrong = predict(net, test.images, batch_size=100).argmax(1) != test.labels
     if name == "LightNet":   # the epochs of this one are scored, and no list of places is kept
         accuracy = records.read_record("2_light")["LightNet"].last.accuracy

@@ -161,7 +161,8 @@ for line in sys.stdin:
         os.chdir(folder)
         with open("tested", "w") as output:
             os.dup2(output.fileno(), 1), os.dup2(output.fileno(), 2)
-        code = pytest.main(["-q", "-p", "no:cacheprovider", "-k", test, "tests/test_notebooks.py"])
+        code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "-k", test,
+                            "tests/test_notebooks.py"])   # that plugin collects garbage for half a second
         sys.stdout.flush()
         os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -173,7 +174,8 @@ def warm():
     """A process that has imported what takes most of a test run's time; its forks run tests in copies."""
     if not hasattr(os, "fork"):
         pytest.skip("forks, which Windows has not")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}   # other plugins take as long again
+    environment.pop("PYTEST_ADDOPTS", None)
     with subprocess.Popen([sys.executable, "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True, env=environment) as process:
         yield process

@@ -114,10 +114,10 @@ def test_a_cluster_makes_every_run_once_though_a_worker_dies(recorded, run_py, c
         time.sleep(2)
         os.killpg(workers[0].pid, signal.SIGKILL)
     threading.Thread(target=kill_one_in_the_middle, daemon=True).start()
-    status, output, _ = run_py(recorded, NAME, "--seeds", "0-3", "--cluster", address)
-    assert status == 0 and sorted(re.findall(r"seed (\d), DigitNet: MNIST", output)) == ["1", "2", "3"]
+    status, output, _ = run_py(recorded, NAME, "--seeds", "0-2", "--cluster", address)
+    assert status == 0 and sorted(re.findall(r"seed (\d), DigitNet: MNIST", output)) == ["1", "2"]
     assert workers[0].wait() == -signal.SIGKILL and workers[1].poll() is None
-    assert rows_in(recorded) == {"DigitNet": [1, 2, 3], "slow": [1, 2, 3]}
+    assert rows_in(recorded) == {"DigitNet": [1, 2], "slow": [1, 2]}
 
 
 def test_a_cluster_that_does_not_answer(recorded, run_py, monkeypatch):
