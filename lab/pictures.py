@@ -8,7 +8,6 @@ matplotlib.use("Agg")   # files are written, no window is opened
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from lab import comparisons
 from lab.labels import name_points
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"   # Okabe and Ito's
@@ -21,7 +20,7 @@ def draw(all_records, trainings, published):
               if label == history.network and history.scored_on == "test"}
     if not curves:
         return {}
-    return {"ladder": ladder(curves), "frontier": frontier(comparisons.with_studies(trainings), published)}
+    return {"ladder": ladder(curves), "frontier": frontier(trainings, published)}
 
 
 def ladder(histories):
