@@ -45,7 +45,7 @@ def pytest_report_header(config):
         return ("notebooks: on the digits sample, for there is no MNIST and no network; only outputs that"
                 " do not depend on the data are compared, and no claim about MNIST is checked")
     retrain = config.getoption("retrain")
-    short = "the last epoch of each training, and the first one of each notebook, against the records"
+    short = "the last epoch of each training, and of most notebooks the first one, against the records"
     full = {None: "", "all": "every training in full"}.get(retrain, f"{retrain} trained in full; elsewhere ")
     return f"notebooks: on MNIST; {full}{'' if retrain == 'all' else short}"
 
