@@ -1,7 +1,7 @@
 """The networks. Training is in `utils.py`, pictures are in `plots.py`.
 
 What can be asked of any network (`count_parameters`, `summary`, `receptive_field`, `check`) and
-`show_source`, which prints classes, are in `lab/analysis.py` and can be imported from here.
+`show_source`, which prints classes, are in `lab/analysis.py` and can be imported from `utils`.
 
 The comment beside a layer is the shape of its output, channels x height x width, and its receptive
 field: the side of the square of input pixels that one output depends on. Beside a line with `*` they
@@ -14,14 +14,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import nn
 
-from lab.analysis import (  # noqa: F401, for those who import them from here
-    IMAGE,
-    check,
-    count_parameters,
-    receptive_field,
-    show_source,
-    summary,
-)
+IMAGE = (1, 28, 28)   # channels, height, width
 
 
 def sequence(*layers):
@@ -317,6 +310,3 @@ class MostAccurateNet(AccurateNet):
 
 # Reference B's names. It calls two networks "Model2"; the one with batch norm has only ours.
 Model1, Model2, Model2b, Model2c, Model3 = Baseline, LightNet, DropoutNet, GapNet, SchedulerNet
-
-# They read the pictures of `run.py --predict`, with their weights in results/.
-PICTURE_READERS = MostAccurateNet, AccurateNet, SmallNet, TinyNet

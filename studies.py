@@ -1,12 +1,12 @@
 """Trainings that stand behind a table and that no notebook makes.
 
 What an idea is worth where it can work, what may lie behind two claims that nobody here reached, and what was
-tried beside notebook 13.
-`python run.py NAME --seeds 0-4` trains study NAME: a row for each training goes to results/studies.csv, and
-results/ideas.md has the tables. A study is a generator: from a seed, it yields each training as a `Trial`
-that is to be made before the next one is asked for, so that every training starts from that seed alone.
+tried beside notebook 13. `python run.py NAME --seeds 0-4` trains study NAME: a row for each training goes to
+results/studies.csv. A study is a generator: from a seed, it yields each training as a `Trial` that is to be
+made before the next one is asked for, so that every training starts from that seed alone.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ import torch
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lab import record, training
+from lab.results import environment
 from model import (
     Baseline,
     DigitNet,
@@ -24,7 +26,17 @@ from model import (
     TinyNet,
     light_layers,
 )
-from utils import Augment, Split, evaluate, load_mnist, one_cycle, pick_device, score_once, set_seed
+from utils import (
+    Augment,
+    Split,
+    evaluate,
+    fit,
+    load_mnist,
+    one_cycle,
+    pick_device,
+    score_once,
+    set_seed,
+)
 
 
 class Trial(NamedTuple):
@@ -198,3 +210,35 @@ def smallest(seed):
 STUDIES = {study.__name__: study for study in (
     baseline_rates, batch_norm_rates, batch_norm, dropout_few_images, plateau_long, one_cycle_rivals,
     claim_of_c, log_of_d, smallest)}
+
+
+def train_study(name, seed):
+    """Train a study from `seed`, but for what is there, and yield a Record of each training.
+
+    A training whose loss is no number gets one without epochs: that it cannot be trained is a result.
+    """
+    for trial in STUDIES[name](seed):
+        there, recipe = record.read_rows(record.STUDIES), _recipe(trial.arguments)
+        row = [name, trial.run, training.digest(recipe), seed]
+        if (there[["notebook", "run", "recipe", "seed"]] == row).all(axis=1).any():
+            print(f"{name}, {trial.run}, seed {seed}: there already", flush=True)
+            continue
+        print(f"--- {name}, {trial.run}, seed {seed}", flush=True)
+        try:
+            history = fit(**trial.arguments)
+            if len(history) < history.planned:
+                raise KeyboardInterrupt
+            trial.finish(history)
+        except FloatingPointError as error:
+            print(f"{name}, {trial.run}, seed {seed}: {error}", flush=True)
+            history = error.history
+            history.clear()
+        yield record.Record(name, seed, {trial.run: history}, environment=environment())
+
+
+def _recipe(arguments):
+    """Return the recipe of a call of `fit` with these arguments."""
+    call = inspect.signature(fit).bind(**arguments)
+    call.apply_defaults()
+    wanted = inspect.signature(training.describe).parameters
+    return training.describe(*(call.arguments[name] for name in wanted))

@@ -2,8 +2,9 @@
 
 Constants, seed and device, data, augmentation, one epoch of training, `fit`, `predict` and `evaluate`.
 Accuracies are in percent and losses are mean negative log-likelihoods, everywhere. A data set is one tensor
-that lives on the device: no DataLoader stands in the way. Networks are in `model.py`, pictures in `plots.py`;
-what a notebook's last cells ask of the record (`Results`, `compare`, `says`, `read_record`) is in `lab/`.
+that lives on the device: no DataLoader stands in the way. Networks are in `model.py`, pictures in `plots.py`.
+What can be asked of any network (`summary`, `receptive_field`, `check`) and of the record (`Results`,
+`compare`, `read_record`, `load_weights`) is in `lab/` and can be imported from here.
 """
 
 import math
@@ -16,22 +17,20 @@ import torch.nn.functional as F
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
-from lab import checks, mnist
-from lab.checkpoint import Training, keeper
-from lab.comparisons import difference
-from lab.device import half_precision, keep_memory
-from lab.history import Epoch, History
-from lab.layers import faster
-from lab.mnist import MEAN, STD  # of the 60,000 training images scaled to [0, 1]
+from lab import data as mnist
+from lab import fast, training
+from lab.analysis import IMAGE, check, count_parameters, receptive_field, show_source, summary
+from lab.data import MEAN, STD  # of the 60,000 training images scaled to [0, 1]
+from lab.fast import half_precision
 from lab.optimizers import MuonWithAdamW, one_cycle, orthogonal
-from lab.records import read_record
-from lab.results import Results, compare, says
-from model import count_parameters
+from lab.record import load_weights, read_record, take_up, trained_here
+from lab.results import Results, compare
+from lab.training import Epoch, History
 
-__all__ = ["BLACK", "CLASSES", "MEAN", "STD", "Augment", "Data", "Epoch", "History", "MuonWithAdamW",
-           "Results", "Score", "Split", "batches", "compare", "difference", "evaluate", "fit",
-           "load_mnist", "one_cycle", "orthogonal", "pick_device", "predict", "read_record", "says",
-           "score_once", "set_seed", "train_epoch"]
+__all__ = ["BLACK", "CLASSES", "IMAGE", "MEAN", "STD", "Augment", "Data", "Epoch", "History", "MuonWithAdamW",
+           "Results", "Score", "Split", "batches", "check", "compare", "count_parameters", "evaluate", "fit",
+           "load_mnist", "load_weights", "one_cycle", "orthogonal", "pick_device", "predict", "read_record",
+           "receptive_field", "score_once", "set_seed", "show_source", "summary", "train_epoch"]
 CLASSES = 10
 BLACK = -MEAN / STD          # an empty pixel after normalisation
 
@@ -86,7 +85,7 @@ def load_mnist(device="cpu", validation=False):
     With `validation`, 10,000 training images, always the same, become the validation split.
     Where MNIST is neither on disk nor to be fetched, says why and loads scikit-learn's handwritten
     digits instead (1,797 real images of 8 x 8, resized): enough to run everything, but no evidence
-    about MNIST. Raises lab.mnist.DataError where MNIST is there, damaged, and cannot be mended.
+    about MNIST. Raises lab.data.DataError where what lies in MNIST's place is something else.
     """
     try:
         name = "MNIST"
@@ -172,25 +171,22 @@ def batches(split, batch_size, augment=None):
         yield from zip(images.split(batch_size), split.labels[chunk].split(batch_size))
 
 
-def train_epoch(net, examples, optimizer, scheduler=None, autocast=False, label_smoothing=0):
+def train_epoch(net, examples, optimizer, scheduler=None, loss=F.nll_loss, autocast=False):
     """Train `net` on `examples`, batches of images and labels; return mean loss and accuracy in percent."""
     net.train()
     losses, sizes, hits = [], [], 0
     for images, labels in examples:
         with half_precision(images.device, autocast):
             log_probabilities = net(images)
-        loss = F.nll_loss(log_probabilities, labels)
         optimizer.zero_grad()
-        smoothed = loss.lerp(-log_probabilities.mean(), label_smoothing) if label_smoothing else loss
-        smoothed.backward()
+        loss(log_probabilities, labels).backward()
         optimizer.step()
         if isinstance(scheduler, PER_BATCH):
             scheduler.step()
-        losses.append(loss.detach())   # stays on the device: nobody waits for it in the middle of an epoch
+        losses.append(F.nll_loss(log_probabilities.detach(), labels))   # stays on the device: nobody waits
         sizes.append(len(labels))
         hits += (log_probabilities.argmax(1) == labels).sum()
-    mean = checks.finite(losses, "batch") @ torch.tensor(sizes).double() / sum(sizes)
-    return Score(mean.item(), 100 * hits.item() / sum(sizes))
+    return Score(training.mean_loss(losses, sizes), 100 * hits.item() / sum(sizes))
 
 
 def step_after_epoch(scheduler, score):
@@ -202,52 +198,56 @@ def step_after_epoch(scheduler, score):
 
 
 def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment=None, autocast=False,
-        label_smoothing=0, checkpoint_file=None, resume=False):
+        loss=F.nll_loss, checkpoint_file=None, resume=False):
     """Train `net` on `data.train`, score it on the held-out split after every epoch, return the History.
 
     scheduler: any of PyTorch's. OneCycleLR and CyclicLR step after every batch, ReduceLROnPlateau
     on the held-out accuracy (mode "max") or loss (mode "min"), all others after every epoch.
     augment: a function of a batch of images, such as `Augment(rotation=10)`.
     autocast: compute in 16 bits where the device does so natively, else change nothing.
-    label_smoothing: the share of the wanted probability that goes to all classes alike (Szegedy et al.,
-    Rethinking the Inception architecture, 2016); the losses that are printed are without it.
+    loss: a function of log-probabilities and labels; the losses that are printed are always `nll_loss`.
     checkpoint_file: write the whole state there after every epoch; resume: continue from that file,
     as if the training had never stopped.
 
-    On a CPU, batch norm and dropout are computed by faster code with the same results. Without a
+    On a CPU, batch norm and dropout are computed by faster code with the same results; afterwards the
+    network has its layers, its layout in memory and its mode, train or eval, as before. Without a
     held-out split nothing is scored. Interrupted from the keyboard, it returns the epochs so far.
-    Raises ValueError or TypeError before any work for arguments that cannot end well, CheckpointError for a
-    file that cannot be resumed, FloatingPointError, with epoch and rate, where a loss is no number.
+    Raises ValueError or TypeError before any work for what would go wrong silently or late, CheckpointError
+    for a file that cannot be resumed, FloatingPointError, with epoch and rate, where a loss is no number.
     Whatever is raised after the first epoch has the epochs so far as its `history`.
     """
-    checks.arguments(net, data, optimizer, scheduler, epochs, batch_size, label_smoothing, checkpoint_file,
-                     resume)
-    keep_memory()
-    net.to(memory_format=torch.channels_last)   # the faster layout of convolutions
-    training = Training(net, data, optimizer, scheduler, epochs=epochs, batch_size=batch_size,
-                        augment=augment, autocast=autocast, label_smoothing=label_smoothing)
-    kept = keeper(training, checkpoint_file, resume)
-    history = History((Epoch(*epoch) for epoch in kept.begin()), dataset=data.name,
-                      network=type(net).__name__, parameters=count_parameters(net), planned=epochs,
-                      scored_on=data.scored_on, seed=training.seed, recipe=training.recipe)
-    for epoch in history:
-        print(epoch.line(data.name, epochs, data.scored_on))
-    with checks.keeps(history, optimizer):
-        while kept.goes_on(history, epochs):
-            start, epoch = time.perf_counter(), len(history) + 1
+    training.check_training(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume)
+    recipe = training.describe(net, data, optimizer, scheduler, epochs, batch_size, augment, autocast, loss)
+    history = History(dataset=data.name, network=type(net).__name__, parameters=count_parameters(net),
+                      planned=epochs, scored_on=data.scored_on, seed=torch.initial_seed(), recipe=recipe)
+    parts = {"net": net, "optimizer": optimizer, **({"scheduler": scheduler} if scheduler else {})}
+    stop = trained_here(history)   # what comes after it is taken from the record
+    if stop < epochs:
+        checkpoint_file, resume = None, False
+    elif training.mode() == "record":
+        checkpoint_file, resume = training.unfinished(history)
+    if resume:
+        training.load(checkpoint_file, history, parts)
+    with training.keeps(history, optimizer), training.same_modes(net), fast.training(net, optimizer):
+        for epoch in range(len(history) + 1, stop + 1):
+            start = time.perf_counter()
             bar = tqdm(batches(data.train, batch_size, augment), f"{data.name} epoch {epoch}",
                        -(-len(data.train.labels) // batch_size), leave=False, disable=None, unit=" batches")
-            with faster(net):
-                train = train_epoch(net, bar, optimizer, scheduler, autocast, label_smoothing)
+            train = train_epoch(net, bar, optimizer, scheduler, loss, autocast)
             seconds = time.perf_counter() - start
-            score = evaluate(net, data.held_out, autocast) if data.held_out else Score(None, None)
-            checks.finite([torch.tensor(score.loss or 0)], data.scored_on)
+            score = Score(None, None)
+            if data.held_out:
+                score = evaluate(net, data.held_out, autocast)
+                training.check_loss(score.loss, f"the {data.scored_on} images")
             lr = optimizer.param_groups[0]["lr"]
             step_after_epoch(scheduler, score)
             history.append(Epoch(epoch, *train, *score, lr, round(seconds, 2)))
-            kept.after_epoch(history, epochs)
-            print(history.last.line(data.name, epochs, data.scored_on), flush=True)
-    history.how = kept.how
+            history.print_last()
+            if checkpoint_file:
+                training.save(checkpoint_file, history, parts)
+        if stop < epochs:
+            take_up(history, net)
+            agrees(history, net, data, autocast)
     return history
 
 
@@ -263,7 +263,7 @@ class Score(NamedTuple):
 def predict(net, images, batch_size=500, autocast=False):
     """Return log-probabilities (N, outputs) of `images`, computed in eval mode."""
     net.eval()
-    with half_precision(images.device, autocast):
+    with half_precision(images.device, autocast), fast.channels_last(net):
         return torch.cat([net(x) for x in images.split(batch_size)])
 
 
@@ -274,9 +274,28 @@ def evaluate(net, split, autocast=False):
     return Score(F.nll_loss(log_probabilities, split.labels).item(), 100 * hits / len(split.labels))
 
 
+def near_ties(log_probabilities, autocast=False):
+    """Return the places of the images whose two likeliest classes are as near as rounding may move them."""
+    first, second = log_probabilities.topk(2).values.T
+    return (first - second < (0.3 if autocast else 0.02)).nonzero().flatten().tolist()
+
+
 def score_once(history, net, split, autocast=False):
     """Score a trained `net` on the test set; return the accuracy, which `history` keeps."""
-    wrong = predict(net, split.images, autocast=autocast).argmax(1) != split.labels
-    history.misread = wrong.nonzero().flatten().tolist()
+    log_probabilities = predict(net, split.images, autocast=autocast)
+    history.misread = (log_probabilities.argmax(1) != split.labels).nonzero().flatten().tolist()
+    history.ties = near_ties(log_probabilities, autocast)
     history.test = 100 * (1 - len(history.misread) / len(split.labels))
     return history.test
+
+
+def agrees(history, net, data, autocast):
+    """Raise AssertionError where `net` with recorded weights does not score as its History says."""
+    if data.held_out:
+        images, labels = data.held_out
+        log_probabilities = predict(net, images, autocast=autocast)
+        accuracy = 100 * (log_probabilities.argmax(1) == labels).float().mean().item()
+        doubt = 100 * len(near_ties(log_probabilities, autocast)) / len(labels)
+        assert abs(accuracy - history.last.accuracy) <= doubt + 0.005, (
+            f"the recorded weights read {accuracy:.2f} % of the {data.scored_on} images, and the record says"
+            f" {history.last.accuracy:.2f} %; are they the weights of this training?")

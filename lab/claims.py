@@ -1,93 +1,103 @@
-"""What others report, the targets that were set before the runs, and how a claim is judged."""
+"""What ideas are worth and which claims hold, over the seeds: for the texts, and for README's pictures."""
 
 import math
-import re
-from pathlib import Path
+from typing import NamedTuple
 
 import pandas
+from scipy import stats
 
-HERE = Path(__file__).resolve().parent
-# A row for each number of a write-up, with why it comes out here as it does. what: a column of `runs`;
-# kind: "" for a number to compare with, "at least", "about" (to the nearest percent), "contradictory" where
-# the write-up says something else as well. {column} in `why` stands for that column's mean and spread.
-CLAIMS = pandas.read_csv(HERE / "claims.csv", keep_default_na=False, na_values={"value": [""]})
-TARGETS = pandas.read_csv(HERE / "targets.csv")   # notebook, run, what, value: in percent, at least
-STEPS = pandas.read_csv(HERE / "steps.csv")       # a row of README's first table for each notebook
-PUBLISHED = pandas.read_csv(HERE / "published.csv")   # who, parameters, accuracy in percent: one run each
+from lab import record
+from lab.record import RESULTS
+from lab.results import GUESSED, find_claim
 
-WHAT = {"parameters": "parameters", "best": "best test accuracy", "best_train": "best training accuracy",
-        "last": "last test accuracy", "last_loss": "last test loss", "first": "test accuracy after one epoch",
-        "first_train": "training accuracy after one epoch"}
-
-# Places in MNIST's test set of the images whose label at most two of five readers confirmed
-# (Northcutt et al., Pervasive label errors in test sets, 2021; mnist_mturk.json of cleanlab/label-errors).
-DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
+# A row for each comparison of a run with an idea and one without it, each of a notebook or a study.
+IDEAS = pandas.read_csv(RESULTS / "ideas.csv").set_index("idea")
+PUBLISHED = pandas.read_csv(RESULTS / "published.csv")   # who, parameters, accuracy in percent: one run each
 
 
-def claim_text(claim):
-    """Write a claim's value as a table shows it."""
-    if math.isnan(claim.value):
-        return "not stated"
-    if claim.what == "parameters":
-        return f"{claim.value:,.0f}"
-    if claim.kind == "about":
-        return f"~ {claim.value:.0f} %"
-    unit = "" if claim.what == "last_loss" else " %"
-    return f"{'≥ ' if claim.kind == 'at least' else ''}{claim.value:.2f}{unit}"
+class Difference(NamedTuple):
+    """How many points a run is above another one from the same seeds: the mean, and its 95 % interval.
+
+    `failed` counts the seeds from which either did not learn; then a mean means nothing, mean, low and high
+    are nan, and `median` is that of the other seeds. `same`: the two ended alike from each seed.
+    """
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    failed: int = 0
+    median: float = math.nan
+    same: bool = False
+
+    @property
+    def verdict(self):
+        """One of "worth", "costs", "not told apart", "never acted", "failed", "not measured"."""
+        if self.seeds < 3:
+            return "not measured"
+        if self.same or self.failed:
+            return "never acted" if self.same else "failed"
+        if self.low <= 0 <= self.high:
+            return "not told apart"
+        return "worth" if self.mean > 0 else "costs"
+
+    def __neg__(self):
+        return self._replace(mean=-self.mean, low=-self.high, high=-self.low, median=-self.median)
+
+    def __str__(self):
+        if self.seeds < 3 or self.same:
+            return "-" if self.seeds < 3 else "0"
+        return f"{self.median:.2f}" if self.failed else f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def claimed(notebook, run, what):
-    """Return the claim about a figure of a run as text, "" where there is none."""
-    found = CLAIMS[(CLAIMS["notebook"] == notebook) & (CLAIMS["run"] == run) & (CLAIMS["what"] == what)]
-    return claim_text(next(found.itertuples())) if len(found) else ""
+def worth(idea):
+    """Return the Difference that an idea of ideas.csv makes, paired by seed. Raises KeyError.
+
+    The interval is Student's, of the mean of the differences.
+    """
+    row = IDEAS.loc[idea]
+    return difference(record.over_seeds(row["notebook"], row["run"], row["column"]),
+                      record.over_seeds(row["against"], row["other"], row["column"]))
 
 
-def target(notebook, run, what):
-    """Return the target for a figure of a run in percent, or None."""
-    found = TARGETS[(TARGETS["notebook"] == notebook) & (TARGETS["run"] == run) & (TARGETS["what"] == what)]
-    return float(found["value"].iloc[0]) if len(found) else None
+def difference(run, other):
+    """Return the Difference of two Series of accuracies by seed, over the seeds that both have."""
+    pairs = pandas.concat([run, other], axis=1, join="inner").to_numpy()
+    learnt = pairs[(pairs >= GUESSED).all(axis=1)]
+    each, failed = learnt[:, 0] - learnt[:, 1], len(pairs) - len(learnt)
+    median = float(pandas.Series(each).median())
+    if len(each) < 2 or failed or (each == 0).all():
+        same = bool(len(each) and not failed and (each == 0).all())
+        middle = (0.0, 0.0, 0.0) if same else (math.nan,) * 3
+        return Difference(*middle, len(pairs), failed, median, same)
+    interval = stats.ttest_1samp(each, 0).confidence_interval() if each.std() else (each[0], each[0])
+    return Difference(float(each.mean()), float(interval[0]), float(interval[1]), len(pairs), 0, median)
 
 
-def target_text(notebook, run, what):
-    """Return the target for a figure of a run as text, "" where there is none."""
-    value = target(notebook, run, what)
-    return "" if value is None else f"≥ {value:g}"
-
-
-RULE = """A claim is one run, so it is compared with the range in which one more run of ours would lie with
-95 % confidence: mean ± t sd sqrt(1 + 1/n) over n seeds, where t is Student's. All write-ups but C share our
-test images, so the chance that lies in those images is in both numbers. A claim inside the range is
-*reproduced*; below it, *exceeded*; above it, *not reproduced*. "At least" is met by our mean or not; "about"
-allows for rounding to the percent, and a loss for the two digits that it is given with. The range is wide
-where the seeds are few."""
-
-
-def judge(claim, values):
-    """Return the verdict on a claim by RULE, from what was measured over the seeds (a Series).
+def verdict(notebook, run, what):
+    """Return the verdict on a claim, by the rule that stands in results/reproduction.md.
 
     One of reproduced, exceeded, not reproduced, contradictory in the source, not stated; "not measured" from
     less than two seeds.
     """
+    claim, values = find_claim(notebook, run, what), record.over_seeds(notebook, run, what)
     if claim.kind == "contradictory":
         return "contradictory in the source"
     if math.isnan(claim.value):
         return "not stated"
     if len(values) < 2:
         return "not measured"
-    mean = values.mean()
-    if claim.what == "parameters":
-        return "reproduced" if mean == claim.value else "not reproduced"
+    if what == "parameters":
+        return "reproduced" if values.mean() == claim.value else "not reproduced"
     if claim.kind == "at least":
-        return "reproduced" if mean >= claim.value else "not reproduced"
-    from scipy import stats  # here, for it takes a second
-
-    reach = stats.t.ppf(0.975, len(values) - 1) * values.std() * math.sqrt(1 + 1 / len(values))
-    reach += 0.5 if claim.kind == "about" else 0.005   # rounded to the percent, or to two digits
-    if abs(mean - claim.value) <= reach:
+        return "reproduced" if values.mean() >= claim.value else "not reproduced"
+    low, high = next_run(values)
+    rounded = 0.5 if claim.kind == "about" else 0.005   # to the percent, or to two digits
+    if low - rounded <= claim.value <= high + rounded:
         return "reproduced"
-    return "exceeded" if mean > claim.value and claim.what != "last_loss" else "not reproduced"
+    return "exceeded" if low > claim.value and what != "last_loss" else "not reproduced"
 
 
-def reason(claim, measured):
-    """Return why a claim comes out as it does; `measured(column)` writes what stands for its {columns}."""
-    return re.sub(r"\{(\w+)\}", lambda match: measured(match[1]), claim.why)
+def next_run(values):
+    """Return the range in which one more run would lie with 95 % confidence: mean ± t sd sqrt(1 + 1/n)."""
+    reach = stats.t.ppf(0.975, len(values) - 1) * values.std() * math.sqrt(1 + 1 / len(values))
+    return values.mean() - reach, values.mean() + reach

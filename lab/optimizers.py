@@ -1,5 +1,6 @@
 """The one-cycle recipe of the fast, small and accurate networks; AdamW with Muon for some of the weights."""
 
+import inspect
 import math
 
 import torch
@@ -39,14 +40,21 @@ class MuonWithAdamW(AdamW):
 
     def __init__(self, params, matrices, lr, muon_lr, betas=(0.9, 0.999), weight_decay=0.01, momentum=0.9,
                  fused=None):
-        ours = {id(weight) for weight in matrices}
+        """Raises ValueError for a matrix that is not one of `params`."""
+        ours, params = {id(weight) for weight in matrices}, list(params)
+        if ours - {id(weight) for weight in params}:
+            raise ValueError("Muon changes parameters, and a weight that is computed from others, as by "
+                             "weight_norm, is none: leave out muon_lr, or what computes the weight")
         super().__init__([{"params": [weight for weight in params if id(weight) not in ours]},
                           {"params": matrices, "lr": muon_lr, "momentum": momentum}],
                          lr, betas, weight_decay=weight_decay, fused=fused)
 
     @torch.no_grad()
-    def step(self):
-        muon = self.param_groups[1]
+    def step(self, closure=None):
+        """Make one step; return the loss that `closure`, if given, computes with its gradients."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
+        muon, gradients = self.param_groups[1], {}
         for weight in muon["params"]:
             if weight.grad is None:
                 continue
@@ -59,8 +67,12 @@ class MuonWithAdamW(AdamW):
             scale = math.sqrt(max(1, direction.shape[0] / direction.shape[1]))
             weight.mul_(1 - muon["lr"] * muon["weight_decay"])
             weight.sub_(direction.view_as(weight), alpha=muon["lr"] * scale)
-            weight.grad = None   # so that AdamW, which skips what has no gradient, leaves it alone
-        super().step()
+            gradients[weight], weight.grad = weight.grad, None   # AdamW leaves alone what has no gradient
+        # PyTorch wraps the step of each optimizer in its hooks: they run around this one, and not again
+        inspect.unwrap(AdamW.step, stop=lambda step: not hasattr(step, "hooked"))(self)
+        for weight, gradient in gradients.items():
+            weight.grad = gradient
+        return loss
 
 
 def orthogonal(matrix, steps=3):

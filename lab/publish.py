@@ -1,161 +1,251 @@
-"""What is published: executed notebooks, records and what follows from them. Nothing else writes these."""
+"""What is published: executed notebooks, their records and weights, and the texts and pictures that follow.
 
-import io
+A notebook is executed by nbclient; `fit` then trains, or takes from the record, as `lab.training.mode` says.
+"""
+
+import os
+import re
 import shutil
-import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 import pandas
 import torch
+from filelock import FileLock, Timeout
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-from lab import claims, execute, pictures, recipe, records, sentences, text
-from lab.checkpoint import STATES, UNFINISHED
-from lab.execute import NOTEBOOKS, RunError
-from lab.records import RESULTS, ROOT, RUNS
-from lab.results import Results
+from lab import record, text
+from lab.record import RESULTS, ROOT
+from lab.training import UNFINISHED, digest
 
-README = ROOT / "README.md"
+NOTEBOOKS, OUTPUT = ROOT / "notebooks", ROOT / "runs"   # git ignores runs/: a reader's run publishes nothing
+TEXTS = "README.md", "results/ideas.md", "results/reproduction.md"
+REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; `run.py --repo` rewrites it
+
+
+class RunError(Exception):
+    """A notebook did not run to its end, or what it gave could not be kept."""
+
+
+def one_at_a_time():
+    """Return a lock: two trainings on the same cores are each many times slower than one after the other."""
+    OUTPUT.mkdir(exist_ok=True)
+    try:
+        return FileLock(OUTPUT / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise RunError("another run.py or `pytest --nbval` is at work here; wait for its end: two at once"
+                       " slow each other down") from None
 
 
 def names():
     """List the notebooks' names, in the order of the ladder."""
-    return records.in_order(path.stem for path in NOTEBOOKS.glob("[0-9]*_*.ipynb"))
+    return record.in_order(path.stem for path in NOTEBOOKS.glob("[0-9]*_*.ipynb")
+                           if re.fullmatch(r"\d+_\w+", path.stem))
 
 
-def record(name, folder):
-    """Execute notebook `name`, publish what it gives, list the sentences that became false; or RunError."""
-    notebook = execute.execute(name, folder, mode="record")
-    path = Path(folder, f"{name}.json")
-    if not path.exists():
-        raise RunError(f'no cell makes Results("{name}", ...) of whole trainings: there is nothing to record')
-    fresh = records.parse_record(path.read_text("utf-8"), path.name)
-    others = [label for label, history in fresh.runs.items() if history.dataset != "MNIST"]
+def read(name):
+    """Return notebook `name`."""
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def write(name, notebook):
+    """Write notebook `name`."""
+    (NOTEBOOKS / f"{name}.ipynb").write_text(nbformat.writes(notebook) + "\n", "utf-8")
+
+
+# ---------------------------------------------------------------- executed
+
+class Kernel(AsyncKernelManager):
+    transport_encryption = "auto"   # where the kernel can: else it warns
+
+
+class LiveClient(NotebookClient):
+    """Shows what the cells print, and the tables that they end in, as they come."""
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream":
+            print(msg["content"]["text"], end="", flush=True)
+        elif msg["msg_type"] == "execute_result":
+            print(msg["content"]["data"].get("text/plain", ""), flush=True)
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(name, mode="", seed=None, folder=None):
+    """Return notebook `name` executed; its `results` are saved in `folder`, where one is given.
+
+    mode: see `lab.training.mode`. seed: in place of the notebook's own. Raises RunError that names the cell.
+    """
+    notebook = read(name)
+    metadata, cells, at = notebook.metadata.copy(), len(notebook.cells), [0]
+    if folder:
+        notebook.cells.append(nbformat.v4.new_code_cell(f"results.save({str(folder)!r})"))
+    environment = {**os.environ, "FIT_MODE": mode, "TQDM_DISABLE": "1"}
+    environment |= {} if seed is None else {"SEED": str(seed)}
+    client = LiveClient(notebook, timeout=None, kernel_name="python3", kernel_manager_class=Kernel,
+                        shutdown_kernel="immediate", coalesce_streams=True, record_timing=False,
+                        resources={"metadata": {"path": str(NOTEBOOKS)}},
+                        on_cell_execute=lambda cell, cell_index: at.append(cell_index))
+    try:
+        client.execute(env=environment)
+    except CellExecutionError as error:
+        where = f"cell {at[-1] + 1}" if at[-1] < cells else f'no cell makes results = Results("{name}", ...):'
+        trace = re.sub(r"\x1b\[[\d;]*m", "", error.traceback)   # without colours
+        raise RunError(f"{name}: {where} failed with {error.ename}: {error.evalue}\n{trace}") from None
+    except (RuntimeError, AssertionError):   # nbclient's: of a kernel that died; after Ctrl-C, which it takes
+        raise RunError(f"{name}: the kernel ended in cell {at[-1] + 1}: interrupted, or out of memory; what"
+                       " --record or --seeds trained so far is kept") from None
+    notebook.cells, notebook.metadata = notebook.cells[:cells], metadata
+    return notebook
+
+
+def show(name, mode):
+    """Execute a notebook for its reader: it goes to runs/, and nothing that is published changes."""
+    notebook = execute(name, mode)
+    (OUTPUT / f"{name}.ipynb").write_text(nbformat.writes(notebook), "utf-8")
+    print(f"{name}: the executed notebook is runs/{name}.ipynb; nothing that is published was changed.")
+
+
+def _executed(name, mode, seed):
+    """Return notebook `name` executed, and the Record of what it gave."""
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = execute(name, mode, seed, folder)
+        return notebook, record.parse_record(Path(folder, f"{name}.json").read_text("utf-8"), f"{name}.json")
+
+
+def train(name, seed):
+    """Execute a notebook to train what is not recorded; return the Record."""
+    made = _executed(name, "record", seed)[1]
+    if made.seed != seed:
+        raise RunError(f"{name}: the notebook does not take its seed from the variable SEED")
+    return made
+
+
+# ---------------------------------------------------------------- recorded and published
+
+def keep(made):
+    """Add a Record to what is recorded: as its notebook's record, as rows of another seed, or of a study."""
+    others = [label for label, history in made.runs.items() if history.dataset != "MNIST"]
     if others:
         raise RunError(f"{', '.join(others)} was trained on the digits sample; only MNIST is recorded")
-    old = records.read_all().get(name)
-    if old:
-        fresh.misread = {run: {**old.misread.get(run, {}), **seeds} for run, seeds in fresh.misread.items()}
-    write({NOTEBOOKS / f"{name}.ipynb": as_file(notebook),
-           RESULTS / path.name: records.record_text(fresh).encode(),
-           **{RESULTS / weights.name: weights.read_bytes() for weights in Path(folder).glob("*.pt")}})
-    keep_states(fresh)
-    return renew()
+    if made.notebook in names():
+        old = record.read_all().get(made.notebook, made)
+        kept = made if made.seed == old.seed else old
+        if kept is made:
+            _keep_weights(made)
+        else:
+            _add_rows(record.RUNS, made)
+        for label, history in made.runs.items():
+            places = old.misread.get(label, {}) | made.misread.get(label, {})
+            if places and label in old.runs and old[label].recipe == history.recipe:
+                kept.misread[label] = places
+        (RESULTS / f"{made.notebook}.json").write_text(record.record_text(kept), "utf-8")
+    else:
+        _add_rows(record.STUDIES, made)
+    for history in made.runs.values():
+        (UNFINISHED / f"{digest(history.recipe)}-{made.seed}.pt").unlink(missing_ok=True)
+    record.forget()
 
 
-def take_up(name):
-    """Let `record` continue each training of a notebook from its recorded state, before the last epoch."""
-    UNFINISHED.mkdir(parents=True, exist_ok=True)
-    recorded = records.read_record(name)
-    for history in recorded.runs.values():
-        file = f"{recipe.digest(history.recipe)}-{recorded.seed}.pt"
-        if (STATES / file).exists():   # of a short training there is none: it is made in full
-            state = torch.load(STATES / file, weights_only=True)
-            torch.save(state | {"history": [tuple(epoch) for epoch in history[:-1]]}, UNFINISHED / file)
+def _add_rows(path, made):
+    table, fresh = record.read_rows(path), record.rows(made)
+    if len(table):
+        fresh = pandas.concat([table, fresh.astype(table.dtypes.to_dict())])
+    path.write_text(record.rows_text(fresh), "utf-8")
 
 
-def keep_states(fresh):
-    """Move the states before the last epoch to results/states; delete those that no record has any more."""
-    STATES.mkdir(exist_ok=True)
-    for row in records.rows(fresh).itertuples():
-        file = f"{row.recipe}-{row.seed}.pt"
-        if (UNFINISHED / "before" / file).exists():
-            shutil.move(UNFINISHED / "before" / file, STATES / file)
-        (UNFINISHED / file).unlink(missing_ok=True)
-    wanted = {f"{row.recipe}-{row.seed}.pt" for row in records.runs().itertuples()}
-    for path in STATES.glob("*.pt"):
-        if path.name not in wanted:
-            path.unlink()
+def _keep_weights(made):
+    """Keep the weights of the runs of a Record: as just trained, or as recorded, be it under another name."""
+    weights, folder = {}, RESULTS / "weights" / made.notebook
+    for label, history in made.runs.items():
+        state = UNFINISHED / f"{digest(history.recipe)}-{made.seed}.pt"
+        weights[record.weights_path(made.notebook, label)] = (
+            torch.load(state, map_location="cpu", weights_only=True)["net"] if state.exists() else
+            record.load_weights(*record.find(history)[:2]))
+    shutil.rmtree(folder, ignore_errors=True)   # those of runs that there are no more, too
+    folder.mkdir(parents=True)
+    for path, net in weights.items():
+        torch.save(net, path)
 
 
-def add_seed(name, seed, fresh):
-    """Add a Record of notebook `name` from another seed to results/runs.csv and to its misread lists."""
-    recorded = records.read_record(name)
-    if seed != recorded.seed:
-        for label, by_seed in fresh.misread.items():
-            recorded.misread.setdefault(label, {}).update(by_seed)
-        table = pandas.concat([records.read_rows(), records.rows(fresh)])
-        write({RESULTS / f"{name}.json": records.record_text(recorded).encode(),
-               RUNS: records.rows_text(table).encode()})
-        renew()
-
-
-def add_trial(made):
-    """Add a Record of one training of a study to results/studies.csv, in place of an older one."""
-    new = records.rows(made)
-    table = pandas.concat([records.read_rows(records.STUDIES), new])
-    table = table.drop_duplicates(["notebook", "run", "seed"], keep="last")
-    write({records.STUDIES: records.rows_text(table).encode()})
-    renew()
+def publish(name):
+    """Execute a notebook from its record and publish it, without training anything."""
+    notebook, made = _executed(name, "recorded", record.read_record(name).seed)
+    keep(made)
+    write(name, notebook)
+    print(f"{name}: recorded and published.")
 
 
 def renew():
-    """Renew all that follows from the records, and list the sentences that are false."""
-    everything = records.read_all()
-    write(derived(everything, records.runs(everything)))
-    return false_sentences(everything)
-
-
-def derived(all_records, trainings):
-    """Return all files that follow from the records, by path: texts, tables, pictures, last cells."""
-    missing = {README.name: []}
-    readme = text.readme(README.read_text("utf-8"), all_records, trainings, missing[README.name])
-    files = {README: readme.encode(), RESULTS / "reproduction.md": text.reproduction(trainings).encode(),
-             RESULTS / "ideas.md": text.ideas(trainings).encode()}
-    for name, figure in pictures.draw(all_records, trainings, claims.PUBLISHED).items():
-        png = io.BytesIO()
-        figure.savefig(png, dpi=100)
-        files[RESULTS / f"{name}.png"] = png.getvalue()
-    for name, record in all_records.items():
-        notebook, place = execute.read(name), f"notebooks/{name}.ipynb"
-        missing[place] = []
+    """Renew the numbers in all texts, and README's pictures; return what is false in the texts."""
+    false = []
+    for place in TEXTS:
+        content, found = text.renewed((ROOT / place).read_text("utf-8"))
+        (ROOT / place).write_text(content, "utf-8")
+        false += [f"{place}: {each}" for each in found]
+    for name in names():
+        notebook = read(name)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = text.with_numbers(cell.source, all_records, trainings, name, missing[place])
-        sentences.show(notebook, Results.of(record, trainings))
-        files[ROOT / place] = as_file(notebook)
-    for place, sources in missing.items():   # no training is lost for a misspelt source
-        for source in sources:
-            print(f"{place}: no record has {source}; the number stays as it is", file=sys.stderr)
-    return files
+                cell.source, found = text.renewed(cell.source, name)
+                false += [f"notebooks/{name}.ipynb: {each}" for each in found]
+        write(name, notebook)
+    return false
 
 
-def as_file(notebook):
-    """Return a notebook as the bytes of its file."""
-    return nbformat.writes(notebook).encode() + b"\n"
+# ---------------------------------------------------------------- a new step, and another repository
+
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+FILL = "FILL IN:"   # what a new notebook has where its author has to write
+TO_FILL = {
+    "Target": "the one change, why it might help, and a number that you predict before the training. A target"
+              " in percent goes into results/targets.csv, the claim of a write-up into results/claims.csv.",
+    "The idea": "what it does, and why, for a reader who has not met it.",
+    "The network": "which lines are new.",
+    "Training": "what is changed in the choices below, and why.",
+    "What it does": "one picture that shows the idea act, and what it shows.",
+    "Results": "nothing, or a word that is needed to read the table.",
+    "Analysis": "what came out, a missed target included; each number with its source, such as"
+                ' `<!--= run("IdeaNet").last -->`, each sentence that rests on it with its condition.',
+    "Try it": "two small changes that a reader can make, and what to expect.",
+}
 
 
-def false_sentences(all_records):
-    """List the sentences of notebooks and README that are not true of the records, each with its place."""
-    false = [f"notebooks/{name}.ipynb: {words}" for name, each in all_records.items()
-             for words in sentences.false_in(execute.read(name), each)]
-    readme = README.read_text("utf-8")
-    return false + [f"README.md: {words}" for words in
-                    sentences.false_in_readme(readme, all_records, records.runs(all_records))]
-
-
-def write(files):
-    """Write {path: bytes} beside the old files, then rename all; RunError leaves every file as it was."""
-    beside = {path: path.with_name(path.name + ".part") for path in files}
-    try:
-        for path, content in files.items():
-            beside[path].write_bytes(content)
-    except OSError as error:
-        for part in beside.values():
-            part.unlink(missing_ok=True)
-        raise RunError(f"cannot write: {error}") from None
-    try:
-        for path, part in beside.items():
-            part.replace(path)
-    except OSError as error:   # a file that is open elsewhere, on Windows
-        raise RunError(f"cannot write: {error}; `git status` shows what was") from None
+def new_step(name, source):
+    """Make notebook `name`, after the last one, from notebook `source`: its code, and places to fill in."""
+    last, word = names()[-1], lambda name: name.partition("_")[2].replace("_", " ")
+    number = int(last.split("_")[0]) + 1
+    if source not in names():
+        raise RunError(f"no notebook named {source} to start from; there are {', '.join(names())}")
+    if not re.fullmatch(rf"{number}_[a-z]\w*", name):
+        raise RunError(f"a new step is named NUMBER_IDEA; the next number is {number}")
+    notebook = read(source)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.source = cell.source.replace(f'"{source}"', f'"{name}"')
+            continue
+        headings = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("## ")]
+        cell.source = "\n\n".join(f"## {heading}\n\n{FILL} {TO_FILL.get(heading, 'what is to be said here.')}"
+                                  for heading in headings) or f"{FILL} a sentence before the next cell."
+    address = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
+    head = f"# {number}. {FILL} {word(name)}, and what it asks\n\n{BADGE}({address})\n\n"
+    notebook.cells[0].source = f"{head}[previous: {word(last)}]({last}.ipynb)\n\n{notebook.cells[0].source}"
+    before = read(last)
+    before.cells[0].source = re.sub(r"^(\[previous: .*\))$", rf"\1 | [next: {word(name)}]({name}.ipynb)",
+                                    before.cells[0].source, flags=re.MULTILINE)
+    write(name, notebook)
+    write(last, before)
+    print(f"notebooks/{name}.ipynb is made. Fill in what is marked {FILL!r}, write its network in model.py"
+          f" and its row in README.md; then `python run.py --record {name} --seeds 0-4` and `pytest`.")
 
 
 def move_repository(new):
     """Point badges, set-up cells and the addresses of the site to the repository `new`, OWNER/NAME."""
-    old, files = text.REPOSITORY, {}
-    for pattern in ("*.md", "notebooks/*.ipynb", "lab/text.py", "site/conf.py"):
+    site = lambda repository: "https://{}.github.io/{}/".format(*repository.split("/"))
+    for pattern in ("*.md", "notebooks/*.ipynb", "lab/publish.py", "site/conf.py"):
         for path in ROOT.glob(pattern):
-            content = path.read_text("utf-8").replace(text.site(old), text.site(new))
-            files[path] = content.replace(old, new).encode()
-    write(files)
+            content = path.read_text("utf-8").replace(site(REPOSITORY), site(new))
+            path.write_text(content.replace(REPOSITORY, new), "utf-8")

@@ -1,60 +1,62 @@
-"""What the last cells of a notebook show: the run that was just made, beside the record and the claims.
+"""What the end of a notebook shows: its runs beside the record, the claims and the targets.
 
-`Results` is the table that a reader sees; `compare` and `says` are for the tests.
+`Results` is the table that a reader sees, `compare` holds a run against the record.
 """
 
 import html
 import math
-import os
 import platform
 from pathlib import Path
 
 import pandas
 import torch
 
-from lab import claims, comparisons, recipe, records
-from lab.records import Record
+from lab import record
+from lab.record import RESULTS, Record
+from lab.training import differences, mode
 
-GUESSED = 20   # % of ten classes: a training that ends below it has not learnt
+GUESSED = 50   # % of ten classes: a training that ends below it has not learnt, or broke down
 
+# claims: a row for each number of a write-up. what: a column of `trainings`; kind: "" for a number to compare
+# with, "at least", "about" (to the nearest percent), "contradictory" where the write-up says something else
+# as well. targets: in percent, at least.
+CLAIMS = pandas.read_csv(RESULTS / "claims.csv", keep_default_na=False, na_values={"value": [""]})
+TARGETS = pandas.read_csv(RESULTS / "targets.csv")
+
+# Places in MNIST's test set of the images whose label at most two of five readers confirmed
+# (Northcutt et al., Pervasive label errors in test sets, 2021; mnist_mturk.json of cleanlab/label-errors).
+DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
+
+
+# ---------------------------------------------------------------- the table of a notebook
 
 class Results:
     """A table of the runs that were just made, beside the record and the claims, and a note for each run.
 
-    runs: {label: History}. measures: further figures that the text quotes. weights: {name: network}, kept in
-    results/NAME.pt when run.py records the notebook. record: the Record that they are shown beside, or None.
+    runs: {label: History}. measures: further figures that the text quotes.
     """
 
-    def __init__(self, notebook, runs, weights=None, **measures):
-        self.notebook, self.runs, seed = notebook, runs, next(iter(runs.values())).seed
-        misread = {label: {str(seed): history.misread} for label, history in runs.items() if history.misread}
-        made = Record(notebook, seed, runs, misread, measures, environment())
-        everything = records.read_all()
-        self.record = everything.get(notebook)
-        folder = os.environ.get("RECORD_DIR")   # run.py's: it reads there what the notebook gave
-        if folder and all(len(history) == history.planned for history in runs.values()):
-            Path(folder, f"{notebook}.json").write_text(records.record_text(made), "utf-8")
-            for name, net in (weights or {}).items():
-                state = {key: value.cpu() for key, value in net.state_dict().items()}
-                torch.save(state, Path(folder, f"{name}.pt"))
-        if records.mode() == "record" and (self.record is None or self.record.seed == seed):
-            old = self.record.misread if self.record else {}   # of the other seeds
-            made.misread = {label: {**old.get(label, {}), **seeds} for label, seeds in misread.items()}
-            self.record = everything[notebook] = made   # this run becomes the record
-        self.trainings = records.runs(everything)
+    def __init__(self, notebook, runs, **measures):
+        self.notebook, self.runs, self.measures = notebook, runs, measures
+        self.record = record.read_all().get(notebook)
 
-    @classmethod
-    def of(cls, record, trainings):
-        """Return the results that a Record shows, as its notebook shows them."""
-        results = cls.__new__(cls)
-        results.notebook, results.runs = record.notebook, record.runs
-        results.record, results.trainings = record, trainings
-        return results
+    def save(self, folder):
+        """Write what was just made to `folder`, as the file of a Record; what was taken from it stays."""
+        runs = {label: history if history.trained else record.find(history)[2]
+                for label, history in self.runs.items()}
+        seed, misread = next(iter(runs.values())).seed, {}
+        for label, history in runs.items():
+            if history.trained and history.misread:
+                misread[label] = {str(seed): history.misread}
+        new = any(history.trained for history in self.runs.values())
+        made = Record(self.notebook, seed, runs, misread, self.measures,
+                      environment() if new else self.record.environment)
+        Path(folder, f"{self.notebook}.json").write_text(record.record_text(made), "utf-8")
 
     def over_seeds(self, label, column):
         """Return what the record has for a column of a run, or NOTEBOOK/run, as a Series by seed."""
         notebook, _, run = label.rpartition("/")
-        return records.over_seeds(notebook or self.notebook, run, column, self.trainings)
+        return record.over_seeds(notebook or self.notebook, run, column)
 
     def table(self):
         """Return a pandas DataFrame: the figures of each run, the record's over seeds, and the claims."""
@@ -77,57 +79,59 @@ class Results:
         if len(self.runs) > 4:
             figures = [figure for figure in figures if figure[1] in ("last", "test")]
         for name, column, here in figures:
-            recorded = mean_and_sd(self.over_seeds(label, column)) if column != "parameters" else ""
-            yield (label, name, here, recorded, claims.claimed(self.notebook, label, column),
-                   claims.target_text(self.notebook, label, column))
+            recorded = over(self.over_seeds(label, column)) if column != "parameters" else ""
+            goal = target(self.notebook, label, column)
+            yield (label, name, here, recorded, claimed(self.notebook, label, column),
+                   "" if goal is None else f"≥ {goal:g}")
 
     def notes(self):
         """Return a line for each run: how it was made, and how far it is from the record."""
-        return [note for label, history in self.runs.items() for note in self._notes(label, history)]
+        return [f"{label}: {self._note(label, history)}" for label, history in self.runs.items()]
 
-    def _notes(self, label, history):
-        if history.how:
-            yield f"{label}: {history.how}."
+    def _note(self, label, history):
         if history.dataset != "MNIST":
-            yield f"{label}: trained on the {history.dataset}, which says nothing about MNIST."
-        elif self.record is None or label not in self.record.runs:
-            yield f"{label}: not in the record."
-        elif not history.how or len(history) == history.planned:
-            other = recipe.differences(self.record[label].recipe, history.recipe)
-            same = "the recorded recipe"
-            if other:
-                same = f"another recipe than the recorded one ({'; '.join(other[:3])})"
-            split = history.scored_on or "test"
-            here, column = (history.last.accuracy, "last") if history.scored_on else (history.test, "test")
-            mean = self.over_seeds(label, column).mean()
-            side = "above" if here >= mean else "below"
-            yield (f"{label}: {same}, seed {history.seed}. On {split} images it ends"
-                   f" {abs(here - mean):.2f} points {side} the record's mean.")
-
-    def differences(self):
-        """Return a pandas DataFrame of what the record says each idea is worth, from three seeds on."""
-        trainings = comparisons.with_studies(self.trainings)
-        table = comparisons.table(trainings, self.notebook)
-        return table[table["seeds"] >= 3] if len(table) else table
+            return f"trained on the {history.dataset}, which says nothing about MNIST."
+        if history.trained < len(history) == history.planned:
+            return "the recorded training: " + (
+                "nothing was trained here, its weights were loaded." if history.trained == 0 else
+                f"epoch 1 of {len(history)} was trained here, the rest and the weights are the record's.")
+        if self.record is None or label not in self.record.runs:
+            return "not in the record."
+        if len(history) < history.planned:
+            return f"stopped after {len(history)} of {history.planned} epochs."
+        other = differences(self.record[label].recipe, history.recipe)
+        same = "the recorded recipe"
+        if other:
+            same = f"another recipe than the recorded one ({'; '.join(other[:3])})"
+        split = history.scored_on or "test"
+        here, column = (history.last.accuracy, "last") if history.scored_on else (history.test, "test")
+        mean = self.over_seeds(label, column).mean()
+        side = "above" if here >= mean else "below"
+        return (f"{same}, seed {history.seed}. On {split} images it ends {abs(here - mean):.2f} points {side}"
+                " the record's mean.")
 
     def _repr_html_(self):
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes())
-        differences = self.differences()
-        below = differences.to_html(border=0, index=False) if len(differences) else ""
-        return self.table().to_html(border=0) + notes + below
+        return self.table().to_html(border=0) + notes
 
     def __repr__(self):
-        differences = self.differences()
-        below = [differences.to_string(index=False)] if len(differences) else []
-        return "\n".join([self.table().to_string(), *self.notes(), *below])
+        return "\n".join([self.table().to_string(), *self.notes()])
 
 
-def mean_and_sd(values, digits=2):
-    """Write mean, standard deviation and number of the values of a Series; of less than three the values."""
+def over(values, digits=2):
+    """Write the mean ± the standard deviation of a Series over seeds, and how many these are.
+
+    Of one or two seeds the values themselves; where seeds failed to learn the median of the others.
+    """
     if len(values) == 0:
         return "-"
     if len(values) < 3:   # two values have no spread worth the name
         return " and ".join(f"{value:.{digits}f}" for value in values) + f" ({len(values)} seed(s))"
+    failed = values < GUESSED if values.name not in ("last_loss", "seconds") else values < 0
+    if failed.all():
+        return f"all {len(values)} seeds failed to learn"
+    if failed.any():
+        return f"{values[~failed].median():.{digits}f} (median; {failed.sum()} of {len(values)} seeds failed)"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f} ({len(values)} seeds)"
 
 
@@ -139,65 +143,67 @@ def environment():
             f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"}
 
 
-# ---------------------------------------------------------------- for the tests
+# ---------------------------------------------------------------- a run against the record
 
 def compare(results):
-    """Compare a run with the record and return the Record; raise AssertionError where the two disagree.
+    """Print whether the runs of `results` agree with the record; AssertionError where they do not.
 
-    The first and the last epoch must lie within four standard deviations of the recorded ones: of the seeds,
-    and of a score on 10,000 images. Of a recorded training that ends by guessing the first epoch is left out:
-    when it stops learning differs from one processor to the next. Prints only what is the same on every
-    machine. A run of another recipe is an error in a test, and for a reader a line; one of another seed or on
-    the digits sample is not compared.
+    What was trained here, a first or a last epoch, must lie within four standard deviations of the recorded
+    one: of the seeds, and of a score on 10,000 images. Where the recorded weights were scored, they must
+    misread the recorded images, but for near ties. Of a recorded training that ends by guessing the first
+    epoch is left out: when it stops learning differs from one processor to the next. A run of another recipe
+    is an error in a test, and else a line; one of another seed or on the digits sample is not compared.
     """
-    record = results.record
-    if record is None:
+    if results.record is None:
         print(f"{results.notebook} has no record yet; `python run.py --record {results.notebook}` makes it")
-        return None
+        return
     for label, history in results.runs.items():
-        if history.dataset != "MNIST" or history.seed != record.seed:
+        if history.dataset != "MNIST" or history.seed != results.record.seed:
             print(f"{history.dataset}, {label}: seed {history.seed}, not compared with the record")
             continue
-        assert label in record.runs, f"{label}: not in the record"
-        other = recipe.differences(record[label].recipe, history.recipe)
-        if other and not records.mode():
+        old = results.record.runs.get(label)
+        other = ["it is not in the record"] if old is None else differences(old.recipe, history.recipe)
+        if other and mode() in ("", "record"):
             print(f"MNIST, {label}: another recipe than the recorded one, not compared")
             continue
-        assert not other, f"{label}: another recipe than the recorded one: {'; '.join(other[:3])}"
-        _compare(label, history, record, results.trainings)
+        assert not other, (f"{label}: another recipe than the recorded one: {'; '.join(other[:3])}; undo the"
+                           " change, or record the notebook anew")
+        _compare(results, label, history, old)
         print(f"MNIST, {label}: agrees with the record")
-    return record
 
 
-def _compare(label, history, record, trainings):
+def _compare(results, label, history, old):
     """Raise AssertionError where a run of the recorded recipe is too far from the record."""
-    old = record[label]
-    here, there = history.parameters, old.parameters
-    assert here == there, f"{label}: {here} parameters, in the record {there}"
-    pairs = []
-    if old.last.train_accuracy > GUESSED:
-        pairs.append(("first_train", history[0].train_accuracy, old[0].train_accuracy))
-        if history.scored_on:
-            pairs.append(("first", history[0].accuracy, old[0].accuracy))
+    assert history.parameters == old.parameters, (
+        f"{label}: {history.parameters} parameters, in the record {old.parameters}")
+    assert (history.test is None) == (old.test is None), f"{label}: only one of the two has a test score"
+    pairs = [("first_train", history[0].train_accuracy, old[0].train_accuracy),
+             ("first", history[0].accuracy, old[0].accuracy)]
+    if old.last.train_accuracy <= GUESSED:
+        pairs = []
     if len(history) == history.planned:
-        pairs.append(("last_train", history.last.train_accuracy, old.last.train_accuracy))
-        if history.scored_on:
-            pairs.append(("last", history.last.accuracy, old.last.accuracy))
-        assert (history.test is None) == (old.test is None), f"{label}: only one of the two has a test score"
-        if history.test is not None:
-            pairs.append(("test", history.test, old.test))
+        pairs += [("last_train", history.last.train_accuracy, old.last.train_accuracy),
+                  ("last", history.last.accuracy, old.last.accuracy), ("test", history.test, old.test)]
     for column, here, there in pairs:
-        reach = 4 * math.hypot(spread(record.notebook, label, column, trainings), binomial(there))
+        if there is None:
+            continue
+        reach = 4 * math.hypot(spread(results.notebook, label, column), binomial(there))
         assert abs(here - there) <= reach + 0.005, (   # the record is rounded
-            f"{label}: {column.replace('_', ' ')} accuracy {here:.2f}, in the record {there:.2f},"
-            f" which is more than {reach:.2f} apart")
+            f"{label}: {column.replace('_', ' ')} accuracy {here:.2f}, in the record {there:.2f}, which is"
+            f" more than {reach:.2f} apart; is the code still that of the record?")
+    recorded = results.record.misread.get(label, {}).get(str(old.seed))
+    if history.trained < len(history) and recorded and history.misread:
+        other = set(recorded) ^ set(history.misread)
+        assert other <= set(history.ties), (
+            f"{label}: the recorded weights do not misread the recorded images: {sorted(other)[:5]} differ;"
+            " are they the weights of this training?")
 
 
-def spread(notebook, label, column, trainings):
+def spread(notebook, label, column):
     """Return the standard deviation over seeds; of less than three, the largest of the runs most like it."""
-    nearer = [trainings[(trainings["notebook"] == notebook) & (trainings["run"] == label)],
-              trainings[trainings["notebook"] == notebook], trainings]
-    for chosen in nearer:
+    table = record.trainings()
+    ours = table[table["notebook"] == notebook]
+    for chosen in (ours[ours["run"] == label], ours, table):
         groups = chosen.groupby(["notebook", "run"])[column].agg(["count", "std"])
         known = groups[groups["count"] >= 3]["std"]
         if len(known):
@@ -210,11 +216,37 @@ def binomial(accuracy, images=10_000):
     return 100 * math.sqrt(accuracy / 100 * (1 - accuracy / 100) / images)
 
 
-def says(words, truth):
-    """Hold a sentence of the text to the record: print `words`, or raise AssertionError if it is not true.
+# ---------------------------------------------------------------- claims and targets
 
-    While a notebook is recorded nothing is raised: run.py lists what became false.
-    """
-    assert truth or records.mode() == "record", f"the text says {words!r}, and by the record that is not so"
-    if truth:
-        print(f"by the record: {words}")
+def claim_text(claim):
+    """Write a claim's value as a table shows it."""
+    if math.isnan(claim.value):
+        return "not stated"
+    if claim.what == "parameters":
+        return f"{claim.value:,.0f}"
+    if claim.kind == "about":
+        return f"~ {claim.value:.0f} %"
+    unit = "" if claim.what == "last_loss" else " %"
+    return f"{'≥ ' if claim.kind == 'at least' else ''}{claim.value:.2f}{unit}"
+
+
+def claimed(notebook, run, what):
+    """Return the claim about a figure of a run as text, "" where there is none."""
+    claim = find_claim(notebook, run, what)
+    return claim_text(claim) if claim is not None else ""
+
+
+def target(notebook, run, what):
+    """Return the target for a figure of a run in percent, or None."""
+    row = _row(TARGETS, notebook, run, what)
+    return None if row is None else float(row.value)
+
+
+def find_claim(notebook, run, what):
+    """Return the row of the claim about a figure of a run, or None."""
+    return _row(CLAIMS, notebook, run, what)
+
+
+def _row(table, notebook, run, what):
+    found = table[(table["notebook"] == notebook) & (table["run"] == run) & (table["what"] == what)]
+    return next(found.itertuples(), None)

@@ -1,10 +1,10 @@
-"""A notebook or a study trained from several seeds; notebooks also by the workers of a Dask cluster.
+"""Trainings from several seeds, of notebooks and of studies: each in a process of its own, here or elsewhere.
 
-`python run.py NAME --seeds 0-4` is the way in.
+`python run.py NAME --seeds 0-4` is the way in, and with `--out FOLDER` what each process does.
 """
 
 import argparse
-import inspect
+import asyncio
 import os
 import re
 import subprocess
@@ -12,152 +12,112 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab import publish, recipe, records
-from lab.execute import RunError, execute
-from lab.history import History
-from lab.records import ROOT, Record
-from lab.results import environment
+from lab import publish, record
+from lab.publish import RunError
+
+INTERRUPTED = "interrupted"
+WAIT = 20   # seconds in which a cluster has to answer
 
 
 def parse(text):
     """Return the seeds that `text`, such as 0-4 or 0,2,5-7, stands for, as an argument's type."""
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-        raise argparse.ArgumentTypeError(f"expected seeds such as 0-4 or 0,2,5, not {text!r}")
     found = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    if not found:
-        raise argparse.ArgumentTypeError(f"no seed in {text!r}")
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        seeds = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else ()
+        if not seeds:
+            raise argparse.ArgumentTypeError(f"expected seeds such as 0-4 or 0,2,5, not {text!r}")
+        found += seeds
     return list(dict.fromkeys(found))
 
 
-def run(names, wanted, cluster):
-    """Train the notebooks from each wanted seed, but for what is there; return what failed."""
-    trainings = records.runs()
-    missing = [name for name in names if name not in set(trainings["notebook"])]
-    if missing:
-        raise RunError(f"{', '.join(missing)}: no record yet; `python run.py --record NAME` makes it")
-    jobs = [(name, seed) for name in names for seed in wanted if not _is_there(name, seed, trainings)]
+def run(names, seeds, cluster=None):
+    """Train notebooks, which must have a record, and studies from each seed; return what failed."""
+    for name in set(names) & set(publish.names()):
+        record.read_record(name)
+    jobs = [(name, seed) for name in names for seed in seeds if not _is_there(name, seed)]
     failed = []
-    for (name, seed), made in on_cluster(jobs, cluster) if cluster and jobs else here(jobs):
-        if isinstance(made, str):
-            made = records.parse_record(made, f"{name}.json")
-            publish.add_seed(name, seed, made)
-            for label, history in made.runs.items():
-                line = history.last.line("MNIST", history.planned, history.scored_on)
-                print(f"{name}, seed {seed}, {label}: {line}", flush=True)
-        else:
-            print(f"{name}, seed {seed}: {made}", file=sys.stderr, flush=True)
+    for (name, seed), texts, error in on_cluster(jobs, cluster) if cluster and jobs else map(here, jobs):
+        try:
+            for text in texts:
+                made = record.parse_record(text, f"{name}.json")
+                publish.keep(made)
+                for label, run in made.runs.items():
+                    end = run.last.line(run.dataset, run.planned, run.scored_on) if run else "failed"
+                    print(f"{name}, seed {seed}, {label}: {end}", flush=True)
+        except RunError as fault:
+            error = error or fault
+        if error == INTERRUPTED:
+            raise KeyboardInterrupt
+        if error:
+            print(f"{name}, seed {seed}: {error}", file=sys.stderr, flush=True)
             failed.append(f"{name}, seed {seed}")
     return failed
 
 
-def _is_there(name, seed, trainings):
-    """Tell whether every recorded run of a notebook has a row for `seed`, and say so."""
-    ours = trainings[trainings["notebook"] == name]
-    there = len(ours) and set(ours["run"]) == set(ours[ours["seed"] == seed]["run"])
+def _is_there(name, seed):
+    """Tell whether every run of a notebook has a row for `seed`, and say so; a study looks for itself."""
+    ours = record.trainings()[record.trainings()["notebook"] == name]
+    there = name in record.read_all() and set(ours["run"]) == set(ours[ours["seed"] == seed]["run"])
     if there:
         print(f"{name}, seed {seed}: there already", flush=True)
     return there
 
 
-def train(name, seed):
-    """Execute notebook `name` with `seed` and return the text of its record."""
-    print(f"--- {name}, seed {seed}", flush=True)
+def _train(name, seed, root, **options):
+    """Train in a process of its own in the project at `root`; return its Records as texts, and the error."""
     with tempfile.TemporaryDirectory() as folder:
-        execute(name, folder, "record", seed)
-        path = Path(folder, f"{name}.json")
-        if not path.exists() or records.parse_record(path.read_text("utf-8"), path.name).seed != seed:
-            raise RunError("the notebook makes no Results, or does not take its seed from the variable SEED")
-        return path.read_text("utf-8")
-
-
-def here(jobs):
-    """Yield every job (name, seed) with the text of its record, or the error that it ended in."""
-    for job in jobs:
+        command = [sys.executable, "run.py", name, "--seeds", str(seed), "--out", folder]
         try:
-            yield job, train(*job)
-        except Exception as error:   # whatever it is, the other runs go on
-            yield job, error
+            done = subprocess.run(command, cwd=root, stderr=subprocess.PIPE, errors="replace", **options)
+            error = done.stderr.strip() if done.returncode else ""
+        except KeyboardInterrupt:
+            error = INTERRUPTED
+        return [path.read_text("utf-8") for path in sorted(Path(folder).glob("*.json"))], error
+
+
+def here(job):
+    """Return a job (name, seed) with the texts of its Records, and the error that it ended in, or ""."""
+    print(f"--- {job[0]}, seed {job[1]}", flush=True)
+    return job, *_train(*job, record.ROOT)
 
 
 def on_cluster(jobs, address):
-    """Yield every job as the workers of the Dask cluster at `address` finish it.
+    """Yield every job, as `here` returns it, as the workers of the Dask cluster at `address` finish it.
 
-    The project is sent to the workers, and each run is made in a copy of its own: a worker needs the
-    packages, and MNIST in its MNIST_ROOT or a network to fetch it. A run whose worker dies is made by
-    another. Raises RunError where no cluster, or none with a worker, answers.
+    The workers are sent the project, and need the packages, and MNIST in their MNIST_ROOT or a network to
+    fetch it. A job whose worker dies is done by another. Raises RunError where no worker answers.
     """
-    import asyncio
-
+    import cloudpickle
     from distributed import Client, as_completed
 
-    def train_there(project, name, seed):   # here, for the workers do not have this module
-        data = os.path.abspath(os.environ.get("MNIST_ROOT") or "data")
-        command = f"from lab import seeds; open('made.json', 'w').write(seeds.train({name!r}, {seed}))"
-        with tempfile.TemporaryDirectory() as folder:
-            for path, content in project.items():
-                Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
-                Path(folder, path).write_bytes(content)
-            done = subprocess.run([sys.executable, "-c", command], cwd=folder, capture_output=True, text=True,
-                                  env={**os.environ, "MNIST_ROOT": data})
-            if done.returncode:
-                raise RuntimeError(done.stderr[-2000:])
-            return Path(folder, "made.json").read_text("utf-8")
-
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])   # the workers do not have this module, and
+    train = lambda *job: _train_in_a_copy(*job)   # Dask sends by value only what is no module's
     try:
-        client = Client(address, timeout=20)
+        client = Client(address, timeout=WAIT)
         project, = client.scatter([project_files()], broadcast=True)
-    except (OSError, TimeoutError, asyncio.TimeoutError) as error:   # the last two are one since Python 3.11
+    except (OSError, asyncio.TimeoutError, ValueError) as error:   # the last: of an address that is none
         raise RunError(f"no answer from the cluster at {address}, or it has no workers: {error}") from None
     with client:
-        futures = {client.submit(train_there, project, *job, pure=False): job for job in jobs}
+        futures = {client.submit(train, project, *job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             try:
-                yield futures[future], future.result()
-            except Exception as error:
-                yield futures[future], error
+                yield futures[future], *future.result()
+            except Exception as error:   # whatever a worker sends back
+                yield futures[future], [], f"{type(error).__name__}: {error}"
+
+
+def _train_in_a_copy(project, name, seed):
+    data = os.path.abspath(os.environ.get("MNIST_ROOT") or "data")
+    with tempfile.TemporaryDirectory() as folder:
+        for path, content in project.items():
+            Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, path).write_bytes(content)
+        return _train(name, seed, folder, env={**os.environ, "MNIST_ROOT": data}, stdout=subprocess.DEVNULL)
 
 
 def project_files():
     """Return the files that run.py needs in a copy of this project, by path."""
-    wanted = "*.py", "README.md", "lab/*.*", "notebooks/*.ipynb", "results/*.json", "results/*.csv"
-    paths = [path for pattern in wanted for path in ROOT.glob(pattern)]
-    return {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
-
-
-# ---------------------------------------------------------------- studies
-
-def run_study(name, study, fit, wanted):
-    """Train a study of studies.py with `fit` from each wanted seed, but for the trainings that are there.
-
-    A training whose loss is no number gets a row without figures: that it cannot be trained is a result.
-    """
-    for seed in wanted:
-        for trial in study(seed):
-            description, there = _describe(fit, trial.arguments), records.read_rows(records.STUDIES)
-            row = [name, trial.run, recipe.digest(description), seed]
-            if (there[["notebook", "run", "recipe", "seed"]] == row).all(axis=1).any():
-                print(f"{name}, {trial.run}, seed {seed}: there already", flush=True)
-                continue
-            print(f"--- {name}, {trial.run}, seed {seed}", flush=True)
-            try:
-                history = fit(**trial.arguments)
-                if len(history) < history.planned:
-                    raise KeyboardInterrupt
-                trial.finish(history)
-            except FloatingPointError as error:
-                print(f"{name}, {trial.run}, seed {seed}: {error}", flush=True)
-                net, data = trial.arguments["net"], trial.arguments["data"]
-                history = History(network=type(net).__name__, planned=trial.arguments["epochs"], seed=seed,
-                                  parameters=sum(p.numel() for p in net.parameters()),
-                                  scored_on=data.scored_on, recipe=description)
-            publish.add_trial(Record(name, seed, {trial.run: history}, environment=environment()))
-
-
-def _describe(fit, arguments):
-    """Return the recipe of a call of `fit`."""
-    call = inspect.signature(fit).bind(**arguments)
-    call.apply_defaults()
-    return recipe.describe(*(call.arguments[name] for name in inspect.signature(recipe.describe).parameters))
+    wanted = "*.py", "*/*.py", "notebooks/*.ipynb", "results/**/*.*"
+    return {path.relative_to(record.ROOT).as_posix(): path.read_bytes()
+            for pattern in wanted for path in record.ROOT.glob(pattern)}

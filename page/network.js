@@ -8,7 +8,7 @@ function numbers(base64) {   // little-endian float32
   return new Float32Array(bytes.buffer);
 }
 
-// ---------------------------------------------------------------- MNIST's form (lab/classify.py: as_mnist)
+// ---------------------------------------------------------------- MNIST's form (digits/classify.py: as_mnist)
 
 function roundHalfToEven(value) {
   const rounded = Math.round(value);

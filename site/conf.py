@@ -16,7 +16,7 @@ ADDRESS = "https://OWNER.github.io/mnist-ladder/"
 project = html_title = "MNIST, one step at a time"
 extensions = ["myst_nb"]
 root_doc = "README"
-include_patterns = ["*.md", "notebooks/*.ipynb", "results/*.md", "benchmarks/*.md", "tests/*.md"]
+include_patterns = ["*.md", "notebooks/*.ipynb", "results/*.md", "benchmarks/*.md"]
 nb_execution_mode = "off"
 myst_heading_anchors = 3   # a link such as README.md#files
 html_theme = "furo"
@@ -40,7 +40,6 @@ What each idea is worth <results/ideas>
 What reproduces <results/reproduction>
 How fast <benchmarks/README>
 For maintainers <CONTRIBUTING>
-The tests <tests/README>
 ```
 """
 

@@ -1,20 +1,26 @@
-"""Questions to networks written in other ways than ours; the receptive field against the gradient."""
+"""Questions to networks, ours and those written in other ways; the receptive field against the gradient."""
 
+import importlib
+import linecache
 import random
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model import GapNet, check, count_parameters, receptive_field, summary
+import model
+from lab.analysis import IMAGE, check, count_parameters, receptive_field, show_source, summary
 
 LARGE = (1, 120, 120)   # the middle of the last map sees no border
+MAP = nn.Conv2d(1, 10, 3)
+conv = partial(nn.Conv2d, 1, 1, bias=False)
+QUESTIONS = pytest.mark.parametrize("question", [summary, receptive_field, check])
 
 
 class Network(nn.Module):
     """Layers by name, and a forward pass that is a function of the network and its input."""
-
     def __init__(self, forward, **layers):
         super().__init__()
         self.run = forward
@@ -25,73 +31,53 @@ class Network(nn.Module):
         return self.run(self, x)
 
 
-# ---------------------------------------------------------------- receptive field
-
-def seen_by_gradient(net, size=LARGE):
+def seen_by_gradient(net):
     """Return the side of the square of pixels that move the middle of the last map, weights made positive."""
     for parameter in net.parameters():
         nn.init.uniform_(parameter, 0.1, 1)
-    x = torch.rand(1, *size, dtype=torch.double, requires_grad=True)
+    x = torch.rand(1, *LARGE, dtype=torch.double, requires_grad=True)
     out = net.double()(x)
-    middle = out.shape[-1] // 2
-    out[0, :, middle, middle].sum().backward()
-    sides = [x.grad[0, 0].sum(axis).nonzero().flatten() for axis in (0, 1)]
-    assert all(0 < pixels[0] and pixels[-1] < size[-1] - 1 for pixels in sides)
-    across, down = (pixels[-1] - pixels[0] + 1 for pixels in sides)
-    assert across == down
-    return across.item()
+    out[0, :, out.shape[2] // 2, out.shape[3] // 2].sum().backward()
+    pixels = x.grad[0, 0].nonzero()
+    across, down = (pixels.amax(0) - pixels.amin(0) + 1).tolist()
+    assert across == down and 0 < pixels.min() and pixels.max() < 119
+    return across
 
 
 def random_layers(draw):
     """Return up to five random layers, and the same with sums in place of maxima: they see the same."""
-    layers, smooth, channels, jump, field = [], [], 1, 1, 1
+    layers, smooth, jump, field = [nn.Conv2d(1, 2, 1)], [nn.Conv2d(1, 2, 1)], 1, 1
     for _ in range(draw.randint(1, 5)):
-        kind, kernel, stride = draw.choice("cccma"), draw.randint(1, 7), draw.choice([1, 1, 1, 2, 3])
-        dilation = draw.choice([1, 1, 2, 3]) if kind != "a" else 1
+        kernel, stride, dilation = draw.randint(1, 7), draw.choice([1, 1, 1, 2, 3]), draw.choice([1, 1, 2, 3])
         padding, ceil = draw.randint(0, kernel // 2), draw.random() < 0.3
-        if jump * stride > 6 or field + dilation * (kernel - 1) * jump > 60:
-            continue
         field, jump = field + dilation * (kernel - 1) * jump, jump * stride
-        if kind == "c":
-            padding = "same" if stride == 1 and draw.random() < 0.3 else padding
-            outputs = draw.randint(1, 3)
-            layers.append(nn.Conv2d(channels, outputs, kernel, stride, padding, dilation, bias=False))
-            smooth.append(layers[-1])
-            channels = outputs
-        elif kind == "a" or dilation == 1:
-            pool = nn.AvgPool2d(kernel, stride, padding, ceil)
-            layers.append(pool if kind == "a" else nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil))
-            smooth.append(pool)
-        else:
-            layers.append(nn.MaxPool2d(kernel, stride, padding, dilation))
-            smooth.append(nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels))
-    return layers or [nn.Conv2d(1, 1, 1)], smooth or [nn.Conv2d(1, 1, 1)]
+        if field > 60 or jump > 6:
+            break
+        sums = nn.Conv2d(2, 2, kernel, stride, "same" if stride == 1 and kernel % 2 else padding, dilation)
+        maxima = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
+        means = nn.AvgPool2d(kernel, stride, padding, ceil)
+        layers.append(draw.choice([sums, maxima] + [means] * (dilation == 1)))
+        smooth.append(sums if layers[-1] is maxima else layers[-1])
+    return layers, smooth
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(100))
 def test_random_networks_see_what_the_gradient_says(seed):
-    draw = random.Random(seed)
-    for _ in range(25):
-        layers, smooth = random_layers(draw)
-        found = receptive_field(nn.Sequential(*layers), LARGE)[-1].receptive_field
-        assert found == seen_by_gradient(nn.Sequential(*smooth)), layers
-
-
-def conv(kernel, **options):
-    return nn.Conv2d(1, 1, kernel, bias=False, **options)
+    layers, smooth = random_layers(random.Random(seed))
+    found = receptive_field(nn.Sequential(*layers), LARGE)[-1].receptive_field
+    assert found == seen_by_gradient(nn.Sequential(*smooth)), layers
 
 
 @pytest.mark.parametrize("net", [
     Network(lambda n, x: n.b(F.max_pool2d(n.a(x), 2)), a=conv(5), b=conv(5)),
-    Network(lambda n, x: F.conv2d(F.avg_pool2d(x, 3, stride=2), n.a.weight, padding=1), a=conv(3)),
+    Network(lambda n, x: n.b(F.conv2d(F.avg_pool2d(x, 3, stride=2), n.a.weight)), a=conv(3), b=conv(3)),
     Network(lambda n, x: n.a(x) + n.b(x), a=conv(3, padding=1), b=conv(5, padding=2)),
     Network(lambda n, x: n.b(x + n.a(F.relu(n.a(x)))), a=conv(3, padding="same"), b=conv(3, stride=2)),
     Network(lambda n, x: n.b(torch.cat([n.a(x), x], 1)[:, :1]), a=conv(7, padding=3), b=conv(3)),
-    Network(lambda n, x: n.a(F.pad(n.a(x), (2, 2, 2, 2))), a=conv(5)),
-    Network(lambda n, x: n.a(n.a(n.a(x))), a=conv(3)),
+    Network(lambda n, x: n.a(F.pad(n.a(x), (2, 0, 2, 0))), a=conv(5)),
     Network(lambda n, x: n.a(x).mul_(2).clamp(min=0).abs() * 3, a=conv(4, dilation=2)),
-    Network(lambda n, x: n.a(n.b(x).mean(1, keepdim=True)), a=conv(3), b=nn.Conv2d(1, 4, 3, bias=False)),
-    nn.AdaptiveAvgPool2d(12)], ids=range(10))
+    Network(lambda n, x: n.a(n.b(x).mean(axis=1, keepdim=True)), a=conv(3), b=nn.Conv2d(1, 4, 3, bias=False)),
+    nn.AdaptiveAvgPool2d(12)], ids=range(9))
 def test_other_ways_to_write_a_network_are_counted(net, monkeypatch):
     found = receptive_field(net, LARGE)[-1].receptive_field
     monkeypatch.setattr(F, "max_pool2d", F.avg_pool2d)   # it sees the same pixels, and all have a gradient
@@ -99,121 +85,150 @@ def test_other_ways_to_write_a_network_are_counted(net, monkeypatch):
 
 
 @pytest.mark.parametrize("net, message", [
-    (nn.AdaptiveAvgPool2d(10), "AdaptiveAvgPool2d of 28 to 10 positions has kernels of several sizes"),
-    (nn.Sequential(nn.Conv2d(1, 2, (3, 5))), "expected a square kernel"),
-    (nn.Sequential(nn.Conv2d(1, 2, 3, stride=(1, 2))), "expected a square kernel, stride"),
-    (Network(lambda n, x: n.a(x[:, :, 3:-3, 3:-3]), a=conv(3)), "__getitem__ makes"),
-    (Network(lambda n, x: n.a(F.interpolate(x, scale_factor=2)), a=conv(3)), "interpolate makes"),
-    (nn.Sequential(nn.ConvTranspose2d(1, 1, 2, 2)), "conv_transpose2d makes"),
-    (Network(lambda n, x: n.a(x) + n.b(x).mean((2, 3), keepdim=True), a=conv(3), b=conv(3)),
-     "add joins maps"),
-    (Network(lambda n, x: torch.roll(n.a(x), 5, 3), a=conv(3)),
-     "by the gradient an output depends on pixels"),
-    (Network(lambda n, x: n.a(x) * torch.softmax(n.a(x), -1), a=conv(3)),
-     "by the gradient an output depends"),
-    (nn.Sequential(nn.ReLU()), "no layer with a kernel over a map"),
-    (nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 2, 3)), "conv1d makes")])
+    (nn.AdaptiveAvgPool2d(10), r"adaptive_avg_pool2d should have squares .*\{2, 3\}"),
+    (nn.Conv2d(1, 2, (3, 5)), r"conv2d should have squares .*\(3, 5\)"),
+    (nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 1, 3)), r"conv2d .* a map of 28, but .*\(14, 14\)"),
+    (Network(lambda n, x: n.a(x[:, :, 3:-3, 3:-3]), a=MAP), "__getitem__ makes"),
+    (Network(lambda n, x: n.a(x).mean(1), a=MAP), "mean makes"),
+    (Network(lambda n, x: x + F.pad(n.a(x), [7] * 4), a=conv(2, stride=2)), "add joins maps of different"),
+    (Network(lambda n, x: (y := n.a(x) + n.a(x).roll(5, 3)) - y.mean(1, keepdim=True), a=MAP),
+     "by the gradient an output depends on 8 x 8 pixels, by kernels 3"),
+    (Network(lambda n, x: n.a(x).softmax(-1).max(1, keepdim=True)[0], a=MAP), "by the gradient an output"),
+    (nn.ReLU(), "no call has a kernel over a map")])
 def test_what_cannot_be_counted_is_refused(net, message):
-    with pytest.raises(ValueError, match=message):
+    with torch.no_grad(), pytest.raises(ValueError, match=f"receptive field cannot be counted: {message}"):
         receptive_field(net)
 
 
-def test_a_linear_network_sees_the_whole_image():
-    row, = receptive_field(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
-    assert (row.layer, row.kernel, row.receptive_field) == ("Linear", 28, 28)
+def test_every_call_with_a_kernel_has_its_row():
+    net = Network(lambda n, x: n.b(n.a(x.detach()).mean((2, 3), keepdim=True) * n.a(x.detach())),   # a gate
+                  a=conv(3, padding="same"), b=conv(3, stride=2, padding=2, dilation=2))
+    assert str(receptive_field(net)) == """\
+layer   kernel  stride  padding  output  jump  receptive field
+Conv2d       3       1        1      28     1                3
+Mean        28       1        0       1     1               30
+Conv2d       3       1        1      28     1                3
+Conv2d       5       2        2      14     2               34"""
 
 
-# ---------------------------------------------------------------- check
-
-class Functional(nn.Module):
-    """Uses functional batch norm and dropout, and builds a linear layer that it never calls."""
-
-    def __init__(self, on=None):
-        super().__init__()
-        self.conv, self.unused, self.norm = nn.Conv2d(1, 10, 3), nn.Linear(10, 10), nn.BatchNorm2d(10)
-        self.on = on
-
-    def forward(self, x):
-        x = F.batch_norm(self.conv(x), self.norm.running_mean, self.norm.running_var, training=self.training)
-        return F.dropout(x, 0.3, self.training if self.on is None else self.on).mean((2, 3))
+def functional(on):
+    """Return a network with functional batch norm and dropout, and a linear layer that it never calls."""
+    def forward(n, x):
+        x = F.batch_norm(n.a(x), n.norm.running_mean, n.norm.running_var, training=n.training)
+        return torch.dropout(x, 0.3, train=n.training or on).mean((2, 3))
+    return Network(forward, a=MAP, norm=nn.BatchNorm2d(10), linear=nn.Linear(10, 10))
 
 
-MAP = nn.Conv2d(1, 10, 3)
+GAP, GMP, LINEAR = "global average pooling", "global max pooling", "fully connected"
 
 
-def end(run, **layers):
-    """Return a network with a map (10, 26, 26), `n.a(x)`, and an end of its own."""
-    return Network(run, a=MAP, **layers)
+@pytest.mark.parametrize("net, norms, dropout, head", [
+    (model.Baseline(), "none", "none", LINEAR), (model.LightNet(), "none", "none", "none"),
+    (model.SchedulerNet(), "6 layers", "1 layers, p = 0.1", GAP),
+    (model.DropoutEverywhereNet(), "7 layers", "7 layers, p = 0.05",
+     "average pooling of 5 x 5 of 7 x 7 positions"),
+    (functional(on=False), "1 layers", "1 layers, p = 0.3", GAP),
+    (functional(on=True), "1 layers", "1 layers, p = 0.3; 1 of them STAY ON in evaluation", GAP),
+    (nn.Sequential(nn.ReLU(inplace=True), nn.GroupNorm(1, 1), nn.Dropout2d(0.5), nn.Dropout(0), nn.Dropout()),
+     "none", "2 layers, p = 0.5", "none")])
+def test_check(net, norms, dropout, head):
+    assert check(net)[1:] == (norms, dropout, head)
 
 
-GAP, LINEAR = "global average pooling", "fully connected"
+@pytest.mark.parametrize("end, head", [
+    (lambda x: x.mean((2, 3)), GAP), (lambda x: x.mean(3).mean(2), GAP), (lambda x: x.mean(), GAP),
+    (lambda x: x.view(len(x), 10, -1).mean(dim=-1), GAP), (lambda x: x.amax((2, 3)), GMP),
+    (lambda x: F.avg_pool2d(x, kernel_size=26)[:, :, 0, 0], GAP), (lambda x: F.max_pool2d(x, 26), GMP),
+    (lambda x: F.adaptive_avg_pool2d(x, (1, 1)).squeeze(), GAP), (nn.AdaptiveMaxPool2d(1), GMP),
+    (nn.Sequential(nn.Flatten(), nn.Linear(6760, 10)), LINEAR),
+    (nn.Sequential(nn.Conv2d(10, 10, 26), nn.AvgPool2d(1)), LINEAR),
+    (lambda x: x.flatten(1) @ torch.ones(6760, 9999), LINEAR),
+    (lambda x: torch.mm(x.mean((2, 3)), torch.ones(10, 10)), LINEAR),
+    (lambda x: torch.addmm(torch.ones(10), x.flatten(1), torch.ones(6760, 10)), LINEAR),
+    (lambda x: torch.einsum("nchw,kc->nk", x, torch.ones(10, 10)), LINEAR)])
+def test_heads(end, head):
+    assert check(Network(lambda n, x: end(n.a(x)), a=MAP)).head == head
 
 
-@pytest.mark.parametrize("net, norms, rates, head", [
-    (Functional(), 1, (0.3,), GAP), (Functional(on=True), 1, (0.3,), GAP),
-    (end(lambda n, x: n.a(x).mean((2, 3))), 0, (), GAP),
-    (end(lambda n, x: n.a(x).mean(dim=[-1, -2])), 0, (), GAP),
-    (end(lambda n, x: n.a(x).mean(3).mean(2)), 0, (), GAP),
-    (end(lambda n, x: n.a(x).flatten(2).mean(-1)), 0, (), GAP),
-    (end(lambda n, x: n.a(x).view(len(x), 10, -1).mean(2)), 0, (), GAP),
-    (end(lambda n, x: n.a(x).reshape(len(x), 10, 26 * 26).mean(dim=2)), 0, (), GAP),
-    (end(lambda n, x: torch.mean(n.a(x), (2, 3))), 0, (), GAP),
-    (end(lambda n, x: F.avg_pool2d(n.a(x), 26).flatten(1)), 0, (), GAP),
-    (end(lambda n, x: F.avg_pool2d(n.a(x), kernel_size=26)[:, :, 0, 0]), 0, (), GAP),
-    (end(lambda n, x: F.adaptive_avg_pool2d(n.a(x), 1).squeeze()), 0, (), GAP),
-    (end(lambda n, x: F.adaptive_avg_pool2d(n.a(x), (1, 1)).flatten(1)), 0, (), GAP),
-    (nn.Sequential(MAP, nn.AdaptiveMaxPool2d(1), nn.Flatten()), 0, (), "global max pooling"),
-    (end(lambda n, x: n.a(x).amax((2, 3))), 0, (), "global max pooling"),
-    (end(lambda n, x: F.max_pool2d(n.a(x), 26).flatten(1)), 0, (), "global max pooling"),
-    (nn.Sequential(MAP, nn.AvgPool2d(20), nn.Flatten()), 0, (),
-     "average pooling of 20 x 20 of 26 x 26 positions"),
-    (nn.Sequential(MAP, nn.Flatten(), nn.Linear(6760, 10)), 0, (), LINEAR),
-    (end(lambda n, x: F.linear(n.a(x).flatten(1), n.w), w=nn.Parameter(torch.zeros(10, 6760))),
-     0, (), LINEAR),
-    (end(lambda n, x: n.a(x).flatten(1) @ n.w, w=nn.Parameter(torch.zeros(6760, 10))), 0, (), LINEAR),
-    (nn.Sequential(MAP, nn.Conv2d(10, 10, 26), nn.Flatten()), 0, (), LINEAR),
-    (nn.Sequential(MAP, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 10)), 0, (), LINEAR),
-    (nn.Sequential(MAP, nn.Dropout2d(0.2), nn.BatchNorm2d(10), nn.Flatten()), 1, (0.2,), "none"),
-    (nn.Sequential(nn.LazyConv2d(10, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10)),
-     1, (), LINEAR),
-    (nn.Sequential(MAP, nn.GroupNorm(2, 10), nn.Dropout(0), nn.Flatten()), 0, (), "none")])
-def test_check_of_networks_written_in_other_ways(net, norms, rates, head):
-    assert check(net)[2:] == (norms, rates, head)
+def test_frozen_parameters_are_counted_and_named():
+    net = model.Baseline()
+    assert repr(check(net, 194_884)) == ("parameters           194,884 (within 194,884)\n"
+                                         "batch normalisation  none\n"
+                                         "dropout              none\n"
+                                         "head                 fully connected")
+    net.layers[0].requires_grad_(False)
+    assert check(net).parameters == "194,884 (OVER 20,000); 288 of them FROZEN"
 
 
-def test_dropout_that_stays_on_in_evaluation_is_named():
-    assert "1 of them STAY ON in evaluation" in repr(check(Functional(on=True)))
-    assert "STAY ON" not in repr(check(Functional())) and "STAY ON" not in repr(check(GapNet()))
-
-
-# ---------------------------------------------------------------- parameters and the table
-
-def test_lazy_layers_are_counted():
-    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(10))
-    assert count_parameters(net) == 4 * 10 + 4 * 26 * 26 * 10 + 10
-    assert type(net[0]) is nn.LazyConv2d   # it was a copy that ran
-
-
-@pytest.mark.parametrize("net, counted", [
-    (Network(lambda n, x: n.a(n.a(x)), a=nn.Conv2d(1, 1, 3)), 10),
-    (Network(lambda n, x: n.a(x) * n.scale, a=nn.Conv2d(1, 10, 3), scale=nn.Parameter(torch.ones(1))), 101)])
-def test_where_torchsummary_counts_otherwise_the_true_number_is_said(net, counted, capsys):
+@pytest.mark.parametrize("net, total, counted", [
+    (model.SharedNet(), "1,260", "900"),
+    (Network(lambda n, x: n.a(x) * n.scale, a=MAP, scale=nn.Parameter(torch.ones(1))), "100", "101")])
+def test_where_torchsummary_counts_otherwise_the_true_number_is_said(net, total, counted, capsys):
     summary(net)
-    assert f"there are {counted} parameters" in capsys.readouterr().out and count_parameters(net) == counted
+    printed = capsys.readouterr().out
+    assert f"Total params: {total}\n" in printed and f"there are {counted} parameters" in printed
 
 
 def test_what_torchsummary_cannot_show_is_said():
-    inner = Network(lambda n, x: {"map": n.a(x)}, a=nn.Conv2d(1, 1, 3))
-    with pytest.raises(TypeError, match="torchsummary cannot show a module that returns something else than"):
+    inner = Network(lambda n, x: {"map": n.a(x)}, a=MAP)
+    with pytest.raises(TypeError, match="torchsummary cannot show a module that returns something else"):
         summary(Network(lambda n, x: n.inner(x)["map"], inner=inner))
 
 
-def test_a_network_that_keeps_an_activation_can_be_asked():
-    def keep(net, x):
-        net.kept = net.a(x)
-        return net.kept.mean((2, 3))
-    net = Network(keep, a=MAP)
-    net(torch.zeros(1, 1, 28, 28))
-    assert check(net).head == GAP and count_parameters(net) == 100
-    assert receptive_field(net)[-1].receptive_field == 28
-    summary(net)
+@QUESTIONS
+def test_a_question_leaves_the_network_and_the_random_stream_alone(question):
+    net = functional(on=True)   # its dropout draws
+    net.kept = net(torch.zeros(1, *IMAGE))   # an activation
+    before, stream = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
+    question(net)
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert net.training and not any(module._forward_hooks for module in net.modules())
+
+
+@QUESTIONS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lazy_layers_under_any_default_dtype(question, dtype, request):
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    torch.set_default_dtype(dtype)
+    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10))
+    question(net)
+    assert count_parameters(net) == 4 * 10 + 4 * 2 + 4 * 26 * 26 * 10 + 10 and type(net[0]) is nn.LazyConv2d
+
+
+@QUESTIONS
+def test_a_network_with_two_inputs_is_told_what_it_is_given(question):
+    with pytest.raises(TypeError, match="Bilinear is given one argument, images: missing .* 'input2'"):
+        question(nn.Bilinear(28, 28, 10))
+
+
+def test_source_marks_the_lines_that_use_a_name(capsys):
+    show_source(model.light_layers, model.GapNet, model.StridedNet, mark=["pool"])
+    lines = capsys.readouterr().out.splitlines()
+    marked = " ".join(line for line in lines if line.startswith(">"))
+    assert "nn.AvgPool2d(4) if pool" in marked and "dropout=0.25, pool=True" in marked
+    assert "nn.BatchNorm2d(32)" not in marked and "  class GapNet(DigitNet):" in lines   # after max-pool
+
+
+SOURCE = "class Net:\n    width = torch.no_grad()(lambda net: 10)\n"
+SHOWN = "  class Net:\n      width = torch.no_grad()(lambda net: 10)\n"
+
+
+def test_source_that_does_not_run_is_not_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = f"import dataclasses\nimport torch\n\n@dataclasses.dataclass\n{SOURCE}"
+    (tmp_path / "edited.py").write_text(text)
+    edited = importlib.import_module("edited")
+    show_source(edited.Net)
+    assert capsys.readouterr().out == f"  @dataclasses.dataclass\n{SHOWN}"
+    (tmp_path / "edited.py").write_text(text.replace("10", "120"))
+    with pytest.raises(RuntimeError, match="edited.py was edited after its import: restart the kernel"):
+        show_source(edited.Net)
+
+
+def test_source_of_a_class_of_a_cell_is_shown(monkeypatch, capsys):
+    lines = f"import torch\n\n{SOURCE}\ny = 2\n".splitlines(keepends=True)
+    monkeypatch.setitem(linecache.cache, "<cell>", (0, None, lines, "<cell>"))   # as IPython keeps a cell
+    exec(compile("".join(lines), "<cell>", "exec"), names := {"__name__": "__main__"})
+    show_source(names["Net"])
+    assert capsys.readouterr().out == SHOWN

@@ -1,242 +1,211 @@
-"""run.py on a copy of the project: what it writes, what it says, and when it writes nothing."""
+"""run.py on a copy of the project: what it trains, shows and publishes, and when it publishes nothing."""
 
+import os
 import re
-import signal
 import subprocess
 import sys
+from itertools import chain
 
 import nbformat
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
+from project import NAME, add, edit, files, interrupted, run_py
 
 import run
-from lab import publish, recipe, text
-from lab.records import parse_record
-
-NAME = "15_small"   # conftest.py has it: two short trainings, DigitNet and slow
+from lab import publish
+from lab.record import parse_record
 
 
-def record_in(folder):
-    path = folder / f"{NAME}.json"
-    return parse_record(path.read_text(), path.name)
+def record_in(tree):
+    return parse_record((tree / "results" / f"{NAME}.json").read_text(), NAME)
 
 
-# ---------------------------------------------------------------- the command of a reader
+def notebook_in(folder):
+    return nbformat.read(folder / f"{NAME}.ipynb", as_version=4)
 
-def test_a_readers_run_shows_what_was_changed_and_publishes_nothing(recorded, run_py, edit, files):
-    """Fewer epochs, a wider layer, another rate; and the notebook names a kernel that is not installed."""
-    edit("EPOCHS = 15", "EPOCHS = 3")
-    edit("train(lr=0.03)", "train(lr=0.03, width=16)")
-    edit("train(lr=0.002)", "train(lr=0.01)")
-    before = files(recorded)
-    status, output, _ = run_py(recorded, NAME)
-    assert status == 0 and files(recorded) == before
-    here, record = record_in(recorded / "runs"), record_in(recorded / "results")
-    notebook = nbformat.read(recorded / "runs" / f"{NAME}.ipynb", as_version=4)
-    shown = notebook.cells[-2].outputs[0]["data"]["text/plain"]
-    assert notebook.metadata.kernelspec.name == "another" and shown in output
-    ends = {label: (here[label].last.accuracy, record[label].last.accuracy) for label in ("DigitNet", "slow")}
-    assert re.findall(r"last test accuracy, % +(\S+) +(\S+)", shown) == [
-        (f"{ours:.2f}", f"{theirs:.2f}") for ours, theirs in ends.values()]
-    notes = re.findall(r"^(\w+): another recipe than the recorded one \((.*)\), seed 0\. (.*)$", shown, re.M)
-    for (label, changed, far), expected in zip(notes, [
-            "layer 1: Conv2d 8x1x5x5 .* in the record, Conv2d 16x1x5x5 .* here; layer 2: BatchNorm2d",
-            "optimizer: SGD lr=0.002 in the record, SGD lr=0.01 here; epochs: 15 in the record, 3 here"],
-            strict=True):
-        ours, theirs = ends[label]
-        direction = "above" if ours >= theirs else "below"
-        assert re.match(expected, changed) and len(here[label]) == 3
-        assert far == f"On test images it ends {abs(ours - theirs):.2f} points {direction} the record's mean."
-    assert output.count("another recipe than the recorded one, not compared") == 2
+
+def table_in(folder):
+    return notebook_in(folder).cells[2].outputs[0]["data"]["text/plain"]
+
+
+def forbid_training(tree):
+    add(tree / "utils.py", "def train_epoch(*_): raise AssertionError\n")
+
+
+# ---------------------------------------------------------------- a recording
+
+@pytest.mark.slow
+def test_a_recording_publishes_what_follows_from_it_and_nothing_else(recording):
+    assert recording.status == 0, recording.errors
+    tree, before, after = recording.tree, recording.before, files(recording.tree)
+    assert {name for name in after if after[name] != before.get(name)} == {
+        f"notebooks/{NAME}.ipynb", f"results/{NAME}.json", "results/runs.csv", "results/ladder.png",
+        "results/frontier.png", *(f"results/weights/{NAME}/{run}.pt" for run in ("DigitNet", "slow"))}
+    assert before.keys() <= after.keys()
+    record, head, log = record_in(tree), *notebook_in(tree / "notebooks").cells[:2]
+    assert record.seed == 0 and record.misread["DigitNet"].keys() == {"0", "1"}
+    rows = [line.split(",") for line in (tree / "results" / "runs.csv").read_text().splitlines()]
+    assert [(row[1], row[5]) for row in rows if row[0] == NAME] == [("DigitNet", "1"), ("slow", "1")]
+    lines = [epoch.line("MNIST", 15, "test") for epoch in chain(*record.runs.values())]
+    assert len(lines) == 30 and "\n".join(lines) in log.outputs[0]["text"]
+    assert f"-->{record['DigitNet'].last.accuracy:.2f} %" in head.source and "-->2 seeds" in head.source
+    assert "nothing was trained here" in table_in(tree / "notebooks")
+    assert notebook_in(tree / "notebooks").metadata.kernelspec.name == "another"
 
 
 @pytest.mark.slow
-def test_the_first_command_of_the_readme_without_mnist(tree, no_mnist, files):
-    before = files(tree)
-    command = [sys.executable, "run.py", "3_batch_norm"]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "trained on the digits sample, which says nothing about MNIST" in done.stdout
-    assert "MNIST  epoch" not in done.stdout and files(tree) == before
-    assert (tree / "runs" / "3_batch_norm.ipynb").exists()
-
-
-# ---------------------------------------------------------------- the command of a maintainer
-
-def test_a_recording_publishes_what_follows_from_it_and_nothing_else(recording, files):
-    assert recording.status == 0 and recording.output.endswith(f"{NAME}: recorded.\n")
-    record, after = record_in(recording.tree / "results"), files(recording.tree)
-    states = {f"results/states/{recipe.digest(history.recipe)}-0.pt" for history in record.runs.values()}
-    assert {name for name in after if after[name] != recording.before.get(name)} == states | {
-        "README.md", "results/ladder.png", "results/DigitNet.pt",
-        f"results/{NAME}.json", f"notebooks/{NAME}.ipynb"}
-    assert len(states) == 2 and recording.before.keys() <= after.keys()
-    accuracy = f"{record['DigitNet'].last.accuracy:.2f}"
-    prose = nbformat.read(recording.tree / "notebooks" / f"{NAME}.ipynb", as_version=4).cells[0].source
-    assert f"-->{accuracy} %" in prose and "-->1 seed(s)" in prose
-    assert f"| a small one | 5,354 | {accuracy} (1 seed(s)) |" in (recording.tree / "README.md").read_text()
-
-
-def test_an_interrupted_recording_continues_and_what_became_false_is_listed(recorded, run_py, edit):
-    """As after Ctrl-C: one training before its last epoch, the other one done."""
-    old, unfinished = record_in(recorded / "results"), recorded / "runs" / "unfinished"
-    for label, done in (("DigitNet", 14), ("slow", 15)):
-        file = f"{recipe.digest(old[label].recipe)}-0.pt"
-        state = torch.load(recorded / "results" / "states" / file)
-        old[label][:done] = [epoch._replace(seconds=77.0) for epoch in old[label][:done]]
-        torch.save({**state, "history": [tuple(epoch) for epoch in old[label][:done]]}, unfinished / file)
-    edit("last.accuracy > 80", "last.accuracy > 99.9")
-    gap = recorded / "results" / "5_gap.json"
-    gap.write_text(re.sub(r'"accuracy": [\d.]+', '"accuracy": 50.0', gap.read_text()))
+def test_recorded_again_nothing_is_trained_and_nothing_changes_but_a_name(recorded):
+    forbid_training(recorded)
+    before = files(recorded)
+    status, output, errors = run_py(recorded, "--record", NAME, "--seeds", "0-1")
+    assert status == 0 and f"{NAME}, seed 1: there already" in output and files(recorded) == before, errors
+    edit(recorded, "runs)", "{'slower': runs['slow']})")
+    edit(recorded, 'run("DigitNet")', 'run("slower")')
     status, _, errors = run_py(recorded, "--record", NAME)
-    fresh = record_in(recorded / "results")
-    old["DigitNet"][-1] = old["DigitNet"][-1]._replace(seconds=fresh["DigitNet"].last.seconds)
-    assert status == 0 and fresh.runs == old.runs and not list(unfinished.glob("*.pt"))
-    false = re.findall(r"^no longer true: (.*)$", errors, re.M)
-    assert f"notebooks/{NAME}.ipynb: The network learns" in false
-    assert "README.md: Global average pooling carries the ladder" in false
+    after, weights = files(recorded), f"results/weights/{NAME}/"
+    assert status == 0 and {name for name in after if weights in name} == {f"{weights}slower.pt"}, errors
+    assert record_in(recorded).runs.keys() == {"slower"}
 
 
+@pytest.mark.slow
+def test_an_interrupted_recording_continues_and_what_became_false_is_listed(recorded):
+    edit(recorded, "EPOCHS, data, runs = 15", "EPOCHS, data, runs = 150")
+    edit(recorded, "last.min() > 50", "last.min() > 99.9")
+    before, unfinished = files(recorded), recorded / "runs" / "unfinished"
+    status, errors = interrupted(recorded, "--record", NAME, at=["epoch 150/150", "epoch  3/150"])
+    assert status == 1 and "interrupted, or out of memory" in errors and "Traceback" not in errors
+    part, whole = sorted((torch.load(path)["history"] for path in unfinished.iterdir()), key=len)
+    assert 2 <= len(part) < 150 == len(whole) and files(recorded) == before
+    status, _, errors = run_py(recorded, "--record", NAME)
+    assert status == 0 and not list(unfinished.iterdir()), errors
+    for kept, made in zip((whole, part), record_in(recorded).runs.values()):
+        assert [epoch.seconds for epoch in made[:len(kept)]] == [epoch[-1] for epoch in kept]
+    assert re.search(f"false: notebooks/{NAME}.ipynb: .*The network learns.* is not true: run", errors)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("code, message", [
     ("1 / 0", "cell 2 failed with ZeroDivisionError: division by zero"),
-    ("import os; os._exit(1)", "the kernel died in cell 2")])
-def test_a_run_that_fails_publishes_nothing(recorded, run_py, edit, files, code, message):
-    edit("import os, sys", code)
+    ("import os; os._exit(1)", "the kernel ended in cell 2: interrupted, or out of memory"),
+    ("1 + 1", f'no cell makes results = Results("{NAME}", ...): failed with NameError')])
+def test_a_run_that_fails_publishes_nothing(recorded, code, message):
+    notebook = notebook_in(recorded / "notebooks")
+    notebook.cells[1:] = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(notebook, recorded / "notebooks" / f"{NAME}.ipynb")
     before = files(recorded)
     status, _, errors = run_py(recorded, "--record", NAME)
-    assert status == 1 and f"run.py: {message}" in errors and files(recorded) == before
+    assert status == 1 and f"run.py: {NAME}: {message}" in errors and files(recorded) == before
 
 
-def test_what_cannot_be_recorded_is_said(recorded, run_py, files, request):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
-    nbformat.write(notebook, recorded / "notebooks" / "15_empty.ipynb")
+# ---------------------------------------------------------------- a reader's run
+
+@pytest.mark.slow
+def test_a_readers_run_shows_what_was_changed_and_publishes_nothing(recorded):
+    edit(recorded, "0.002", "0.01")
     before = files(recorded)
-    status, _, errors = run_py(recorded, "--record", "15_empty")
-    assert status == 1 and 'no cell makes Results("15_empty", ...) of whole trainings' in errors
-    request.getfixturevalue("no_mnist")
-    status, _, errors = run_py(recorded, "--record", NAME)
-    assert status == 1 and "the digits sample is not recorded" in errors and files(recorded) == before
+    status, output, errors = run_py(recorded, NAME)
+    assert status == 0 and files(recorded) == before, errors
+    shown = table_in(recorded / "runs")
+    assert shown in output and "slow: another recipe than the recorded one (optimizer: SGD lr=0.002" in shown
+    assert re.search(r"DigitNet: the recorded recipe, seed 0\. On test images it ends \d\.\d\d points", shown)
+    assert "MNIST, DigitNet: agrees with the record\nMNIST, slow: another recipe" in output
 
 
 @pytest.mark.slow
-def test_ctrl_c_publishes_nothing_and_keeps_the_epochs(recorded, edit, files):
-    edit("EPOCHS = 15", "EPOCHS = 999")
+def test_recorded_trains_nothing_and_says_so_on_any_console(recorded):
+    forbid_training(recorded)
     before = files(recorded)
-    running = subprocess.Popen(
-        [sys.executable, "-u", "run.py", "--record", NAME], cwd=recorded, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-    next(line for line in running.stdout if "epoch  5/999" in line)
-    running.send_signal(signal.SIGINT)
-    try:
-        _, errors = running.communicate(timeout=60)
-    finally:
-        running.kill()
-    assert running.returncode == 130 and errors.endswith("nothing of the run in progress was written.\n")
-    state, = (recorded / "runs" / "unfinished").glob("*.pt")
-    assert len(torch.load(state)["history"]) >= 5 and files(recorded) == before
+    done = subprocess.run([sys.executable, "run.py", NAME, "--recorded"], cwd=recorded, capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    shown = table_in(recorded / "runs")
+    assert done.returncode == 0 and b"? 50" in done.stdout and "≥ 50" in shown, done.stderr
+    assert shown.count("nothing was trained here, its weights were loaded") == 2 and files(recorded) == before
 
 
-def test_refresh_makes_only_the_last_epoch_again(recorded, run_py, edit):
-    edit("print(score_once(history, net, data.test))", "print('new:', score_once(history, net, data.test))")
-    before = record_in(recorded / "results")
-    status, output, _ = run_py(recorded, "--refresh", NAME)
-    after = record_in(recorded / "results")
-    notebook = recorded / "notebooks" / f"{NAME}.ipynb"
-    assert status == 0 and "new: " in output and "new: " in notebook.read_text()
-    for label, history in after.runs.items():
-        assert history[:-1] == before[label][:-1]   # the seconds too
-        assert history.last._replace(seconds=0) == before[label].last._replace(seconds=0)
-    assert not list((recorded / "runs" / "unfinished").glob("*.pt"))
+@pytest.mark.slow
+def test_the_first_command_of_the_readme_without_mnist(tree, no_mnist):
+    before = files(tree)
+    done = subprocess.run([sys.executable, "run.py", "6_scheduler"], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0 and files(tree) == before, done.stderr
+    assert "trained on the digits sample, which says nothing about MNIST" in done.stdout
+    assert "MNIST  epoch" not in done.stdout and (tree / "runs" / "6_scheduler.ipynb").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tree, run_py):
-    (tree / "runs").write_text("in the way")
-    status, _, errors = run_py(tree, "--text")
-    assert status == 1 and re.match(r"run\.py: .*File exists: .*runs", errors)
+def test_pictures_are_read_though_one_of_them_is_none(tree, sample):
+    ink = (sample.test.images[0, 0] > 0).numpy().astype("uint8")
+    Image.fromarray(255 - 255 * ink).resize((200, 200)).save(tree / "digit.png")
+    status, output, errors = run_py(tree, "--predict", str(tree / "digit.png"), str(tree / "none.png"))
+    assert status == 1 and re.match(r".*digit\.png: .*\d", output) and "none.png" in errors
 
 
-def test_two_at_a_time_are_refused(tree, run_py):
-    (tree / "runs").mkdir()
-    with FileLock(tree / "runs" / ".lock"):
-        status, _, errors = run_py(tree, "--text")
-        command = [sys.executable, "-m", "pytest", "--nbval", "tests/test_text.py"]
-        tested = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-    said = "another run.py or `pytest --nbval` is at work here; wait for its end"
-    assert status == 1 and errors.startswith(f"run.py: {said}")
-    assert tested.returncode == pytest.ExitCode.USAGE_ERROR and said in tested.stderr
+# ---------------------------------------------------------------- a new step, another repository
+
+def test_a_new_step_has_a_place_for_all_that_is_to_be_written(tree):
+    status, output, _ = run_py(tree, "--new", NAME, "--from", "5_gap")
+    notebook, last = notebook_in(tree / "notebooks"), publish.names()[-1]
+    head, *texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert status == 0 and f"notebooks/{NAME}.ipynb is made" in output
+    assert head.startswith("# 15. FILL IN: small") and f"[previous: most accurate]({last}.ipynb)" in head
+    assert f"{publish.REPOSITORY}/blob/main/notebooks/{NAME}.ipynb)" in head
+    before = nbformat.read(tree / "notebooks" / f"{last}.ipynb", as_version=4)
+    assert f" | [next: small]({NAME}.ipynb)\n" in before.cells[0].source
+    assert all(publish.FILL in text for text in texts) and "## Analysis" in "".join(texts)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert f'Results("{NAME}"' in "".join(cell.source for cell in code)
 
 
-def test_a_folder_that_cannot_be_written_to_can_be_tested(tree):
-    (tree / "runs").write_text("no folder")   # as an administrator nothing else is refused
-    command = [sys.executable, "-m", "pytest", "--nbval", "--collect-only", "-q", "tests/test_text.py"]
-    tested = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-    assert tested.returncode == 0, tested.stderr
+def test_repo_moves_every_address_and_takes_gits_origin(tree):
+    for command in (["init", "-q"], ["remote", "add", "origin", "git@github.com:somebody/my-digits.git"]):
+        subprocess.run(["git", *command], cwd=tree, check=True)
+    assert run_py(tree, "--repo")[0] == 0
+    site = [tree / "site" / "conf.py", tree / "README.md"]
+    for path in [tree / "lab" / "publish.py", *site, *(tree / "notebooks").glob("*.ipynb")]:
+        content = path.read_text()
+        assert publish.REPOSITORY not in content and "somebody/my-digits" in content
+        assert path not in site or "https://somebody.github.io/my-digits/" in content
+    subprocess.run(["git", "remote", "set-url", "origin", "https://example.org/x"], cwd=tree, check=True)
+    with pytest.raises(SystemExit):
+        run_py(tree, "--repo")
 
 
-def test_no_room_leaves_every_file_alone(tmp_path):
-    (tmp_path / "old").write_text("old")
-    with pytest.raises(run.RunError, match="cannot write: .*No such file"):
-        publish.write({tmp_path / "old": b"new", tmp_path / "missing" / "file": b"new"})
-    assert [path.name for path in tmp_path.iterdir()] == ["old"] and (tmp_path / "old").read_text() == "old"
-    with pytest.raises(run.RunError, match="cannot write: .*; `git status` shows what was"):
-        publish.write({tmp_path: b"new"})   # it cannot be renamed
-
-
-# ---------------------------------------------------------------- the command line
+# ---------------------------------------------------------------- what is refused
 
 @pytest.mark.parametrize("arguments, message", [
     (["3_batchnorm"], "no notebook named 3_batchnorm; there are 1_baseline, 2_light, 3_batch_norm"),
     (["../6_scheduler"], "no notebook named ../6_scheduler"), ([], "name a notebook, or --all"),
     (["--repo", "me"], "--repo takes OWNER/NAME, not 'me'"),
     (["1_baseline", "--seeds", "a"], "expected seeds such as 0-4 or 0,2,5, not 'a'"),
-    (["1_baseline", "--seeds", "4-0"], "no seed in '4-0'"),
-    (["1_baseline", "--cluster", "tcp://x:1"], "--cluster goes with --seeds")])
+    (["1_baseline", "--seeds", "4-0"], "expected seeds such as 0-4 or 0,2,5, not '4-0'"),
+    (["1_baseline", "--cluster", "tcp://x:1"], "--cluster goes with --seeds"),
+    (["log_of_d"], "log_of_d is a study: it takes --seeds"),
+    (["1_baseline", "--recorded", "--seeds", "1"], "--recorded trains nothing, so it takes no --seeds"),
+    (["1_baseline", "--text"], "take no notebooks and no seeds"),
+    (["1_baseline", "--record", "--recorded"], "not allowed with argument")])
 def test_wrong_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         run.main(arguments)
     assert stopped.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_repo_moves_every_address(tree, run_py):
-    assert run_py(tree, "--repo", "somebody/my-digits")[0] == 0
-    moved = [tree / "lab" / "text.py", tree / "site" / "conf.py", tree / "README.md"]
-    for path in [*moved, *(tree / "notebooks").glob("*.ipynb")]:
-        assert text.REPOSITORY not in path.read_text() and "somebody/my-digits" in path.read_text()
-    for path in moved[1:]:
-        assert "https://somebody.github.io/my-digits/" in path.read_text()
+NO_MNIST = "no MNIST here and no network to fetch it from; what is recorded is of MNIST"
 
 
-def test_repo_takes_gits_origin(tree, run_py):
-    for command in (["init", "-q"], ["remote", "add", "origin", "git@github.com:somebody/digits.git"]):
-        subprocess.run(["git", *command], cwd=tree, check=True)
-    assert run_py(tree, "--repo")[0] == 0 and "somebody/digits" in (tree / "README.md").read_text()
-    subprocess.run(["git", "remote", "set-url", "origin", "https://example.org/x"], cwd=tree, check=True)
-    with pytest.raises(SystemExit):
-        run_py(tree, "--repo")
+@pytest.mark.parametrize("arguments, message", [
+    (["--record", "5_gap"], NO_MNIST), (["5_gap", "--seeds", "7"], NO_MNIST), (["--page"], NO_MNIST),
+    (["5_gap", "--recorded"], NO_MNIST), (["--new", "16_small"], "a new step is named NUMBER_IDEA; the next"),
+    (["--new", "small"], "the next number is 15"), (["--new", "15_"], "the next number is 15"),
+    (["--new", NAME, "--from", "5_gapp"], "no notebook named 5_gapp to start from; there are 1_baseline")])
+def test_what_is_refused_changes_nothing(tree, no_mnist, arguments, message):
+    before = files(tree)
+    status, _, errors = run_py(tree, *arguments)
+    assert status == 1 and message in errors and files(tree) == before
 
 
-def test_text_is_renewed_from_the_records(recorded, run_py, files):
-    before = files(recorded)
-    notebook, readme = recorded / "notebooks" / f"{NAME}.ipynb", recorded / "README.md"
-    notebook.write_text(re.sub("(DigitNet.last.accuracy -->)[^ ]*", r"\g<1>12.34", notebook.read_text()))
-    readme.write_text(readme.read_text().replace("| a small one | 5,354 |", "| a small one | 5 |"))
-    (recorded / "results" / "ladder.png").unlink()
-    assert {name for name in before if files(recorded).get(name) != before[name]} == {
-        f"notebooks/{NAME}.ipynb", "README.md", "results/ladder.png"}
-    assert run_py(recorded, "--text")[0] == 0 and files(recorded) == before
-
-
-def test_a_number_that_no_record_has_costs_no_training(recorded, run_py):
-    readme = recorded / "README.md"
-    readme.write_text(readme.read_text() + "<!--= 1_baseline/Gone.parameters -->7")
-    status, _, errors = run_py(recorded, "--text")
-    assert status == 0 and readme.read_text().endswith("-->7")
-    assert "no record has 1_baseline/Gone.parameters" in errors
-
-
-def test_a_project_without_records(tree, run_py):
-    for path in (tree / "results").glob("*.*"):
-        path.unlink()
-    assert run_py(tree, "--text")[0] == 0
-    assert {path.name for path in (tree / "results").glob("*.*")} == {"ideas.md", "reproduction.md"}
+def test_two_at_a_time_are_refused(tree):
+    (tree / "runs").mkdir()
+    with FileLock(tree / "runs" / ".lock"):
+        status, _, errors = run_py(tree, "--text")
+    assert status == 1 and "run.py: another run.py or `pytest --nbval` is at work here; wait" in errors

@@ -1,29 +1,27 @@
-"""Runs over seeds: which are trained and kept, here and on a cluster; verdicts on claims."""
+"""Trainings from several seeds, of notebooks and studies: which are made and kept, here and on a cluster."""
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pandas
 import psutil
 import pytest
+from project import NAME, edit, interrupted, run_py
 
 import run
-from lab import claims, records, seeds
+import studies
+from lab import data, publish, record, seeds, training
 
-NAME = "15_small"   # conftest.py has it: two short trainings, DigitNet and slow; recorded from seed 0
 
-
-def rows_in(folder):
-    """The seeds in the copy's results/runs.csv, by run."""
-    table = pandas.read_csv(folder / "results" / "runs.csv")
-    return table[table["notebook"] == NAME].groupby("run")["seed"].apply(list).to_dict()
+def seeds_in(tree, table, name):
+    """The seeds that have a row in the copy, by run."""
+    rows = pandas.read_csv(tree / "results" / f"{table}.csv")
+    return rows[rows["notebook"] == name].groupby("run")["seed"].apply(list).to_dict()
 
 
 def test_seeds_from_text():
@@ -33,48 +31,54 @@ def test_seeds_from_text():
 
 # ---------------------------------------------------------------- trained here
 
-def test_a_row_for_each_seed_though_one_fails_and_none_twice(recorded, run_py, edit, files):
-    edit("import os, sys", "import os, sys; assert os.environ['SEED'] != '1'")
-    before = files(recorded)
-    status, output, errors = run_py(recorded, NAME, "--seeds", "0-2")
-    assert status == 1 and f"{NAME}, seed 0: there already\n" in output
-    assert f"failed, and not in results/runs.csv: {NAME}, seed 1" in errors
-    assert rows_in(recorded) == {"DigitNet": [2], "slow": [2]}
+@pytest.mark.slow
+def test_each_seed_is_trained_once_though_one_fails_and_another_is_interrupted(recorded, monkeypatch):
+    edit(recorded, "EPOCHS,", "assert os.environ['SEED'] != '3', '±'\nEPOCHS,")
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    status, errors = interrupted(recorded, NAME, "--seeds", "1-9", at=[
+        f"{NAME}, seed 1: there already", f"--- {NAME}, seed 4", "epoch  3/15"])
+    assert status == 130 and "interrupted; what was trained so far is kept" in errors
+    assert f"{NAME}, seed 3: run.py: {NAME}: cell 2 failed with AssertionError" in errors
+    assert seeds_in(recorded, "runs", NAME) == {"DigitNet": [1, 2], "slow": [1, 2]}
+    status, output, errors = run_py(recorded, NAME, "--seeds", "2-4")
+    assert status == 1 and f"failed, and not recorded: {NAME}, seed 3\n" in errors
+    assert f"{NAME}, seed 2: there already" in output and "seed 4, slow: MNIST  epoch 15/15" in output
+    assert seeds_in(recorded, "runs", NAME) == {"DigitNet": [1, 2, 4], "slow": [1, 2, 4]}
     path = recorded / "results" / f"{NAME}.json"
-    misread = records.parse_record(path.read_text(), path.name).misread["DigitNet"]
-    assert misread.keys() == {"0", "2"} and misread["0"] != misread["2"]
-    assert "-->2 seed(s)" in (recorded / "notebooks" / f"{NAME}.ipynb").read_text()
-    after = files(recorded)
-    assert {name for name in after if after[name] != before.get(name)} == {
-        "README.md", "results/runs.csv", f"results/{NAME}.json", f"notebooks/{NAME}.ipynb"}
-    status, output, _ = run_py(recorded, NAME, "--seeds", "0,2")
-    assert (status, output) == (0, f"{NAME}, seed 0: there already\n{NAME}, seed 2: there already\n")
-    assert files(recorded) == after
-
-
-def test_a_notebook_must_take_the_seed(monkeypatch):
-    recorded = records.RESULTS / "1_baseline.json"   # from seed 0, whatever was asked for
-    monkeypatch.setattr(seeds, "execute", lambda name, folder, *_: shutil.copy(recorded, folder))
-    assert seeds.train("1_baseline", 0)
-    with pytest.raises(seeds.RunError, match="does not take its seed from the variable SEED"):
-        seeds.train("1_baseline", 5)
+    misread = record.parse_record(path.read_text(), NAME).misread["DigitNet"]
+    assert misread.keys() == {"0", "1", "2", "4"} and misread["1"] != misread["2"]
+    assert "-->4 seeds" in (recorded / "notebooks" / f"{NAME}.ipynb").read_text()
+    assert not list((recorded / "runs" / "unfinished").iterdir())
 
 
 @pytest.mark.slow
-def test_ctrl_c_loses_only_the_run_in_progress(recorded):
-    running = subprocess.Popen(
-        [sys.executable, "-u", "run.py", NAME, "--seeds", "1-9"], cwd=recorded, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-    next(line for line in running.stdout if line.startswith(f"--- {NAME}, seed 2"))
-    next(line for line in running.stdout if "epoch  1/15" in line)
-    running.send_signal(signal.SIGINT)
-    try:
-        _, errors = running.communicate(timeout=60)
-    finally:
-        running.kill()
-    assert running.returncode == 130 and "nothing of the run in progress was written" in errors
-    assert rows_in(recorded) == {"DigitNet": [1], "slow": [1]}
+def test_an_interrupted_study_keeps_its_finished_trainings(recorded):
+    edit(recorded, "(1e30, 2)", "(0.2, 999)", "studies.py")
+    status, _ = interrupted(recorded, "small", "--seeds", "1-9", at=["rate 0.2, seed 1", "epoch  1/999"])
+    assert status == 130 and seeds_in(recorded, "studies", "small") == {"rate 0.1": [1]}
+    edit(recorded, "(0.2, 999)", "(1e30, 2)", "studies.py")
+    status, output, errors = run_py(recorded, "small", "--seeds", "1-2")
+    assert status == 0 and "small, seed 2, rate 1e+30: failed" in output, errors
+    assert "seed 1, rate 0.1: MNIST" not in output
+    assert seeds_in(recorded, "studies", "small") == {"rate 0.1": [1, 2], "rate 1e+30": [1, 2]}
+
+
+def test_a_notebook_needs_a_record_and_must_take_the_seed(monkeypatch):
+    monkeypatch.setattr(publish, "_executed", lambda *_: (None, record.read_record("1_baseline")))
+    assert publish.train("1_baseline", 0).seed == 0
+    with pytest.raises(publish.RunError, match="does not take its seed from the variable SEED"):
+        publish.train("1_baseline", 5)
+    monkeypatch.setattr(publish, "names", lambda: ["15_idea"])
+    with pytest.raises(record.RecordError, match="no record yet; `python run.py --record 15_idea` makes it"):
+        seeds.run(["15_idea"], [5])
+
+
+def test_what_was_trained_on_the_digits_sample_is_refused_and_leaves_the_others(monkeypatch, capsys):
+    made = record.read_record("5_gap")
+    made["GapNet"].dataset = "digits sample"
+    monkeypatch.setattr(seeds, "here", lambda job: (job, [record.record_text(made)], ""))
+    assert seeds.run(["5_gap"], [97, 98]) == ["5_gap, seed 97", "5_gap, seed 98"]
+    assert capsys.readouterr().err.count("GapNet was trained on the digits sample; only MNIST") == 2
 
 
 # ---------------------------------------------------------------- trained on a cluster
@@ -83,29 +87,21 @@ def test_ctrl_c_loses_only_the_run_in_progress(recorded):
 def cluster(tmp_path):
     """A scheduler and two workers in processes of their own, outside the project: (address, workers)."""
     pytest.importorskip("distributed", reason="needs requirements-cluster.txt")
-    outside = tmp_path / "outside"
-    outside.mkdir()
 
     def start(*arguments):
-        process = subprocess.Popen([sys.executable, "-m", "dask", *arguments], cwd=outside, text=True,
-                                   env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE,
-                                   start_new_session=True)
-        started.append(process)
-        return process
-    started = []
+        return subprocess.Popen([sys.executable, "-m", "dask", *arguments], cwd=tmp_path, text=True,
+                                stderr=subprocess.PIPE, start_new_session=True)
     scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     address = next(line for line in scheduler.stderr if "Scheduler at:" in line).split()[-1]
     workers = [start("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard") for _ in range(2)]
-    for process in started:
-        threading.Thread(target=process.stderr.read, daemon=True).start()
     yield address, workers
-    for process in started:
+    for process in (scheduler, *workers):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_a_cluster_makes_every_run_once_though_a_worker_dies(recorded, run_py, cluster):
+def test_a_cluster_makes_every_training_once_though_a_worker_dies(recorded, cluster):
     address, workers = cluster
 
     def kill_one_in_the_middle():
@@ -114,18 +110,20 @@ def test_a_cluster_makes_every_run_once_though_a_worker_dies(recorded, run_py, c
         time.sleep(2)
         os.killpg(workers[0].pid, signal.SIGKILL)
     threading.Thread(target=kill_one_in_the_middle, daemon=True).start()
-    status, output, _ = run_py(recorded, NAME, "--seeds", "0-2", "--cluster", address)
-    assert status == 0 and sorted(re.findall(r"seed (\d), DigitNet: MNIST", output)) == ["1", "2"]
-    assert workers[0].wait() == -signal.SIGKILL and workers[1].poll() is None
-    assert rows_in(recorded) == {"DigitNet": [1, 2], "slow": [1, 2]}
+    status, output, errors = run_py(recorded, NAME, "small", "--seeds", "1-2", "--cluster", address)
+    assert status == 0 and workers[0].wait() == -signal.SIGKILL and workers[1].poll() is None, errors
+    assert re.findall(r"seed (\d), DigitNet: MNIST", output) == ["2"]
+    assert seeds_in(recorded, "runs", NAME) == {"DigitNet": [1, 2], "slow": [1, 2]}
+    assert seeds_in(recorded, "studies", "small") == {"rate 0.1": [1, 2], "rate 1e+30": [1, 2]}
 
 
-def test_a_cluster_that_does_not_answer(recorded, run_py, monkeypatch):
-    distributed = pytest.importorskip("distributed", reason="needs requirements-cluster.txt")
-    monkeypatch.setattr(distributed, "Client", lambda *_, **__: (_ for _ in ()).throw(OSError("Timed out")))
-    status, _, errors = run_py(recorded, NAME, "--seeds", "1", "--cluster", "tcp://127.0.0.1:1")
-    assert status == 1
-    assert "no answer from the cluster at tcp://127.0.0.1:1, or it has no workers: Timed out" in errors
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nothing://here"])
+def test_a_cluster_that_does_not_answer(monkeypatch, address):
+    pytest.importorskip("distributed", reason="needs requirements-cluster.txt")
+    monkeypatch.setattr(seeds, "WAIT", 1)
+    with pytest.raises(publish.RunError, match=f"no answer from the cluster at {address}, or it has no w"):
+        next(seeds.on_cluster([("5_gap", 97)], address))
 
 
 def test_without_dask_there_is_a_hint(monkeypatch, capsys):
@@ -135,21 +133,19 @@ def test_without_dask_there_is_a_hint(monkeypatch, capsys):
     assert "pip install -r requirements-cluster.txt" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------- verdicts
+# ---------------------------------------------------------------- the studies
 
-@pytest.mark.parametrize("value, what, kind, mean, count, verdict", [
-    # t of two degrees of freedom is 4.30, the sd 0.1: up to 0.50 apart
-    (91.99, "best", "", 91.5, 3, "reproduced"),
-    (92.01, "best", "", 91.5, 3, "not reproduced"), (91.01, "best", "", 91.5, 3, "reproduced"),
-    (90.99, "best", "", 91.5, 3, "exceeded"), (92.15, "best", "", 91.5, 5, "not reproduced"),
-    (99.4, "best", "at least", 99.39, 3, "not reproduced"),
-    (99.4, "best", "at least", 99.41, 3, "reproduced"), (5937, "parameters", "", 5936, 3, "not reproduced"),
-    (99, "best", "about", 99.9, 3, "reproduced"), (99, "best", "about", 97.9, 3, "not reproduced"),
-    (5936, "parameters", "contradictory", 5936, 3, "contradictory in the source"),
-    (float("nan"), "parameters", "", 5936, 3, "not stated"), (91.5, "best", "", 91.5, 1, "not measured"),
-    (0.25, "last_loss", "", 0.5, 3, "reproduced"), (0.99, "last_loss", "", 0.25, 3, "not reproduced"),
-    (0.01, "last_loss", "", 0.55, 3, "not reproduced")])   # a loss is not exceeded
-def test_verdicts(value, what, kind, mean, count, verdict):
-    claim = SimpleNamespace(value=value, what=what, kind=kind)
-    values = pandas.Series([mean + (i - 1) / 10 for i in range(count)])
-    assert claims.judge(claim, values) == verdict
+@pytest.mark.slow
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_rows_are_of_the_trainings_that_the_study_makes(name):
+    if not data.at_hand():
+        pytest.skip("a recipe names its images: this needs MNIST")
+    made = [(trial.run, training.digest(studies._recipe(trial.arguments)))
+            for trial in studies.STUDIES[name](0)]
+    rows = record.read_rows(record.STUDIES).query("notebook == @name")
+    assert len(rows) and set(zip(rows["run"], rows["recipe"])) <= set(made)
+
+
+def test_rows_are_as_run_py_writes_them():
+    for path in (record.RUNS, record.STUDIES):
+        assert path.read_text() == record.rows_text(record.read_rows(path))
