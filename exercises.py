@@ -27,7 +27,7 @@ def numbers(value):
             return torch.stack([numbers(part).squeeze() for part in value])
         return torch.as_tensor(value if hasattr(value, "shape") else float(value)).detach().cpu().double()
     except (ArithmeticError, RuntimeError, TypeError, ValueError):
-        raise Wrong(f"numbers are wanted, in rows of one length, not a {type(value).__name__}") from None
+        raise Wrong(f"this {type(value).__name__} is not made of numbers in rows of one length") from None
 
 
 def on(*inputs):
@@ -35,7 +35,7 @@ def on(*inputs):
     def call(function):
         if not callable(function):
             numbers(function)   # raises where there is no answer
-            raise Wrong(f"a function is wanted, not a {type(function).__name__}")
+            raise Wrong(f"a function is wanted, and this is of the type {type(function).__name__}")
         copies = copy.deepcopy(inputs)
         try:
             result = function(*copies)
@@ -66,12 +66,11 @@ def exercise(task, read, right, mistakes, rtol=1e-4, atol=1e-4, names=None):
         if given.shape != wanted.shape:
             return f"the result has the shape {tuple(given.shape)}, and {tuple(wanted.shape)} is wanted"
         place = tuple((~near(wanted)).nonzero()[0].tolist())
-        got, wanted = given[place].item(), wanted[place].item()
-        if read is values:   # the right number would be the answer
-            found = "too large" if got > wanted else "too small" if got < wanted else "no number"
-            return f"{got:,.6g} is {found}"
+        got, due = given[place].item(), wanted[place].item()
+        if read is values:   # to name the right number would be to answer
+            return f"{got:,.6g} is {'too large' if got > due else 'too small' if got < due else 'no number'}"
         name = names[place[0]] if names else "the number" + f" at {list(place)}" * bool(place)
-        return f"{name} is {got:.4g}, and {wanted:.4g} is right"
+        return f"{name} is {got:.4g}, and {due:.4g} is right"
 
     def check(*answer):
         with torch.random.fork_rng(devices=[]):
@@ -99,7 +98,8 @@ one_output = exercise("1: the output of FILTER at the centre of PATCH, without b
     "rows and columns of the filter are exchanged": -1.5,
     "a convolution is the sum of nine products, not their mean": 0.8 / 9}, rtol=0.015)
 convolution = exercise(
-    "1: a function of patch (5, 5) and filter (3, 3) to the map (3, 3).", on(draw(5, 5), draw(3, 3)), slide, {
+    """1: a function of a patch (5, 5) and a filter (3, 3) that returns the map (3, 3), as nn.Conv2d makes it:
+    without padding, and with the filter as it is.""", on(draw(5, 5), draw(3, 3)), slide, {
         "the filter is turned by 180 degrees, and should lie as it is": lambda x, w: slide(x, w.flip(0, 1)),
         "a convolution is the sum of nine products, not their mean": lambda x, w: slide(x, w) / 9,
         "the patch is padded, and here the filter has to lie on it entirely": lambda x, w: slide(x, w, 1)})
@@ -107,7 +107,7 @@ guess_loss = exercise("1: the loss, -log(probability), of a guess among ten.", v
     "the logarithm of a probability is negative, and the loss is minus that": -math.log(10),
     "the loss is a natural logarithm, not one to base 10": 1,
     "the loss is a natural logarithm, not one to base 2": math.log2(10)}, rtol=0.015)
-empty_paper = exercise("1: a pixel of 0, normalised with 0.1307 and 0.3081.", values, -0.1307 / 0.3081, {
+empty_paper = exercise("1: a pixel of 0, normalised: mean 0.1307, std 0.3081.", values, -0.1307 / 0.3081, {
     "the mean is subtracted from the pixel, not the pixel from the mean": 0.1307 / 0.3081,
     "the division by the standard deviation is missing": -0.1307,
     "this is full ink, a pixel of 1, and paper is 0": (1 - 0.1307) / 0.3081}, rtol=0.015)
@@ -117,7 +117,7 @@ guess_among = exercise("2: a guess among how many classes has a loss of 5.26?", 
     "the loss is a natural logarithm, not one to base 2": 2 ** 5.26,
     "the loss is a natural logarithm, not one to base 10": 10 ** 5.26}, atol=1)
 light_parameters = exercise("2: the parameters of LightNet, whose convolutions have no bias.", values, 5784, {
-    "these convolutions have no bias": 5784 + 76,
+    "the biases are too many, for these convolutions have none": 5784 + 76,
     "the 1x1 convolution has one weight for each pair of channels, not nine": 5784 + 8 * 96,
     "a 3x3 convolution has nine weights for each pair of channels, not one": 8 + 3 * 96 + 3 * 144})
 
@@ -127,8 +127,8 @@ batch_norm = exercise(
     """3: a function of x (N, C, H, W) that normalises it as nn.BatchNorm2d(C, affine=False), whose epsilon is
     1e-5, does in training. Ioffe and Szegedy, Batch normalization, 2015, algorithm 1.""",
     on(draw(4, 3, 4, 5) * torch.tensor([2, 0.003, 0]).view(3, 1, 1) + 0.5), norm(), {   # one is constant
-        "each image is normalised by itself, not the batch": norm((2, 3)),
-        "mean and variance are over the channels, and each channel has its own": norm(1),
+        "each image is normalised by itself, and the batch shares mean and variance": norm((2, 3)),
+        "mean and variance are taken over the channels, and each channel has its own": norm(1),
         "this is the unbiased variance, divided by n - 1, and batch norm divides by n": norm(correction=1),
         "epsilon belongs under the root, beside the variance": norm(root=lambda v: v.sqrt() + 1e-5),
         "epsilon is missing": norm(root=torch.sqrt),
@@ -158,8 +158,7 @@ dropout = exercise(
         "all images of the batch get the same mask": lambda x, p: x * F.dropout(torch.ones_like(x[0]), p),
         "it drops whole channels, not single numbers": F.dropout2d,
         "the mask is the same at each call": lambda x, p: x * (draw(*x.shape) > 2 * p - 1) / (1 - p)},
-    atol=0.05, names=["the share of zeros", "the scale of what is kept", "the largest error of what is kept",
-                      "the share that two calls treat alike", *["the share of neighbours treated alike"] * 4])
+    atol=0.05, names=["the share of zeros", "the scale", "the error", *["the share treated alike"] * 5])
 
 global_average = exercise(
     """5: a function of maps (N, C, H, W) that returns the mean of each map, (N, C). Lin et al., Network in
@@ -168,11 +167,11 @@ global_average = exercise(
         "these are maxima, not means": lambda maps: maps.amax((2, 3)),
         "the mean is over the channels, not over height and width": lambda maps: maps.mean(1),
         "the mean is over the batch, not over height and width": lambda maps: maps.mean(0),
-        "height and width are still there, as 1": lambda maps: maps.mean((2, 3), keepdim=True)})
+        "height and width are still there, as axes of 1": lambda maps: maps.mean((2, 3), keepdim=True)})
 linear_head = exercise("5: the parameters of a linear layer with bias, 192 to ten.", values, 192 * 10 + 10, {
     "the biases are missing": 192 * 10,
     "there is one bias for each output, not for each input": 192 * 10 + 192,
-    "the layer gets all positions of the maps, not their means": 12 * 10 + 10})
+    "the layer gets all the positions of a map, not their mean": 12 * 10 + 10})
 
 ACCURACIES = [96.1, 97.4, 97.2, 97.9, 97.5, 97.7, 98.3, 98.2, 98.1, 98.2, 98.1, 98.0, 97.9, 97.8, 98.4]
 plateau = exercise(
@@ -258,4 +257,4 @@ paired_interval = exercise(
         "1.96 is for many numbers, and ten have 2.262": interval(SECOND - FIRST, 1.96),
         "this forgets that the seeds are the same": interval(SECOND - FIRST, 2.49),   # so wide without pairs
         "this is FIRST - SECOND": interval(FIRST - SECOND, 2.262)}, rtol=0, atol=0.002)
-news = exercise("14: is 0 outside of that interval, True or False?", values, False, {"look where 0 is": True})
+news = exercise("14: is 0 outside of that interval, True or False?", values, False, {"look again where 0 lies": True})

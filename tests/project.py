@@ -94,7 +94,7 @@ def interrupted(tree, *arguments, at):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     for text in at:
-        next(line for line in running.stdout if text in line)
+        assert any(text in line for line in running.stdout), running.stderr.read()
     os.killpg(running.pid, signal.SIGINT)
     errors = running.communicate(timeout=60)[1]
     return running.returncode, errors

@@ -36,12 +36,11 @@ def printed(function, *arguments):
     return output.getvalue().split("\n")[:-1]
 
 
-def rates(kind, steps, **settings):
+def rates(scheduler, steps, **settings):
     """Return the rates that a scheduler of PyTorch gives: the first one, and that after each of `steps`."""
-    optimizer = optim.SGD([torch.zeros(1)], lr=1)
-    scheduler = kind(optimizer, **settings)
-    optimizer.step()
-    rate = lambda _: optimizer.param_groups[0]["lr"]
+    scheduler = scheduler(optim.SGD([torch.zeros(1)], lr=1), **settings)
+    scheduler.optimizer.step()
+    rate = lambda _: scheduler.optimizer.param_groups[0]["lr"]
     return [rate(None), *(rate(scheduler.step(*step)) for step in steps)]
 
 
@@ -72,9 +71,9 @@ MISTAKES = [   # made otherwise than in exercises.py: name, a part of the senten
     ("dropout", "zeros is 0,", lambda x, p: 1 * x), ("dropout", "returns (64", lambda x, p: x[..., 0]),
     ("smoothed_loss", "nine", lambda x, y: -sum((0.9 if i == y else 0.1 / 9) * x[i] for i in range(10)))]
 STRANGE = ["ninety", b"9", {}, {1}, 1j, object(), [], [1, 2, 3], [[1, 2], [3]], np.array("a"), 10 ** 400, -9,
-           np.nan, torch.zeros(2, device="meta"), torch.zeros(3, 0), nn.Linear(2, 2), nn.Linear, range(3),
-           lambda: 1, lambda *x: "a", lambda *x: x, lambda *x: 1 / 0, lambda *x: [[1], [2, 3]], lambda *x: F.relu,
-           lambda *x: torch.full((7, 7), np.nan), lambda *x, more: x]
+           np.nan, torch.zeros(2, device="meta"), torch.zeros(3, 0), nn.Linear(2, 2), nn.Linear, lambda: 1,
+           lambda *x: "a", lambda *x: x, lambda *x: 1 / 0, lambda *x: [[1], [2, 3]], lambda *x: F.relu,
+           lambda *x: torch.full((7, 7), np.nan)]
 
 
 @every_exercise

@@ -13,7 +13,6 @@ import psutil
 import pytest
 from project import NAME, edit, interrupted, run_py
 
-import run
 import studies
 from lab import data, publish, record, seeds, training
 
@@ -101,7 +100,7 @@ def cluster(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_makes_every_training_once_though_a_worker_dies(recorded, cluster):
+def test_a_cluster_makes_every_training_once_though_a_worker_dies(recorded, cluster, monkeypatch):
     address, workers = cluster
 
     def kill_one_in_the_middle():
@@ -115,6 +114,10 @@ def test_a_cluster_makes_every_training_once_though_a_worker_dies(recorded, clus
     assert re.findall(r"seed (\d), DigitNet: MNIST", output) == ["2"]
     assert seeds_in(recorded, "runs", NAME) == {"DigitNet": [1, 2], "slow": [1, 2]}
     assert seeds_in(recorded, "studies", "small") == {"rate 0.1": [1, 2], "rate 1e+30": [1, 2]}
+    os.killpg(workers[1].pid, signal.SIGKILL)
+    monkeypatch.setattr(seeds, "WAIT", 1)
+    with pytest.raises(publish.RunError, match="or it has no workers"):
+        next(seeds.on_cluster([("5_gap", 97)], address))
 
 
 @pytest.mark.slow
@@ -124,13 +127,6 @@ def test_a_cluster_that_does_not_answer(monkeypatch, address):
     monkeypatch.setattr(seeds, "WAIT", 1)
     with pytest.raises(publish.RunError, match=f"no answer from the cluster at {address}, or it has no w"):
         next(seeds.on_cluster([("5_gap", 97)], address))
-
-
-def test_without_dask_there_is_a_hint(monkeypatch, capsys):
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit):
-        run.main(["1_baseline", "--seeds", "0", "--cluster", "tcp://127.0.0.1:1"])
-    assert "pip install -r requirements-cluster.txt" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the studies
