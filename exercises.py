@@ -257,4 +257,4 @@ paired_interval = exercise(
         "1.96 is for many numbers, and ten have 2.262": interval(SECOND - FIRST, 1.96),
         "this forgets that the seeds are the same": interval(SECOND - FIRST, 2.49),   # so wide without pairs
         "this is FIRST - SECOND": interval(FIRST - SECOND, 2.262)}, rtol=0, atol=0.002)
-news = exercise("14: is 0 outside of that interval, True or False?", values, False, {"look again where 0 lies": True})
+news = exercise("14: is 0 outside of it, True or False?", values, False, {"look again where 0 lies": True})

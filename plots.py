@@ -9,7 +9,7 @@ meaning rests on colour alone.
 
 import copy
 import re
-from itertools import zip_longest
+from itertools import product, zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,15 +52,14 @@ def chart(title, xlabel, ylabel, size=(9, 4.8), **settings):
 def _gallery(pictures, columns, heading=""):
     """Draw pictures in rows of `columns`: (title, tensor (H, W), settings of imshow); None leaves a gap."""
     rows = max(1, -(-len(pictures) // columns))
-    size = 10, 10 / columns * rows * 1.22 + 0.5
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(10, 12.2 / columns * rows + 0.5), squeeze=False)
     for axis, picture in zip_longest(axes.flat, pictures):
         axis.axis("off")
         if picture:
             title, pixels, settings = picture
-            axis.imshow(pixels.cpu().numpy(), **settings)
-            axis.set_title(title, fontsize=12 if len(title) < 12 else 10)
-    figure.suptitle(heading, fontsize=15)
+            axis.imshow(pixels.cpu(), **settings)
+            axis.set_title(title, fontsize=10)
+    figure.suptitle(heading)
 
 
 def name_points(axis, points):
@@ -68,20 +67,18 @@ def name_points(axis, points):
     axis.figure.draw_without_rendering()   # so that places on the page are known
     at = [axis.transData.transform((x, y)) for _, x, y, _ in points]
     taken, frame = [Bbox([place - 8, place + 8]) for place in at], axis.get_window_extent()
-    places = [(right, up) for up in (0, 10, -10, 25, -25, 40, -40, 60, -60)
-              for right in ((8, -8) if abs(up) < 25 else (20, -20))]
     for name, x, y, colour in points:
         text = axis.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", color=colour,
                              fontsize=10)
-        for place in places:
-            text.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
+        for up, side in product((0, 10, -10, 25, -25, 40, -40, 60, -60), (1, -1)):
+            place = side * (8 if abs(up) < 25 else 20), up
+            text.set(position=place, horizontalalignment="left" if side > 0 else "right")
             box = text.get_window_extent().padded(1)
-            inside = frame.contains(*box.min) and frame.contains(*box.max)
-            if inside and not any(box.overlaps(other) for other in taken):
+            if frame.count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
                 break   # if no place is free, the last one has to do
         taken.append(box)
-        if abs(place[0]) > 8:
-            axis.annotate("", (x, y), place, textcoords="offset points", va="center",
+        if abs(up) > 10:
+            axis.annotate("", (x, y), place, textcoords="offset points",
                           arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.5})
 
 
@@ -116,34 +113,30 @@ def training_curves(histories, target=None):
     The first entry is the run in question, the others are drawn to compare with; `target` is an accuracy in
     percent. Raises ValueError where a training was stopped in its first epoch.
     """
-    splits = [split for split in ("training", _each(histories, "scored_on")) if split]
-    figure, axes = plt.subplots(1, len(splits), figsize=(10, 4.8), sharex=True, sharey=True, squeeze=False)
-    for axis, split in zip(axes.flat, splits):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharex=True, sharey=True)
+    for axis, split in zip(axes, ("training", _each(histories, "scored_on"))):
         plot_error(axis, histories, split)
     if target:
         axis.axhline(100 - target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=12)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     first, title = next(iter(histories.values())), _each(histories, "dataset")
     if first.trained < len(first):
         title += f", epochs {first.trained + 1} to {len(first)} from the record"
-    figure.suptitle(title, fontsize=15)
+    figure.suptitle(title)
 
 
 def rate_and_error(histories):
     """Draw the learning rate of each epoch over the held-out error, a line per entry of {label: History}.
 
-    A dotted line marks each fall of a rate. Where nothing was scored, the rates are drawn alone.
+    A dotted line marks each fall of a rate.
     """
-    rates, scored_on = _by_epoch(histories, "lr"), _each(histories, "scored_on")
-    _, axes = plt.subplots(2 if scored_on else 1, 1, figsize=(9, 6), sharex=True, squeeze=False)
-    axes[0, 0].plot(rates, drawstyle="steps-mid", label=list(rates))
-    axes[0, 0].set(ylabel="learning rate", ylim=(0, None), title=_each(histories, "dataset"))
-    axes[0, 0].legend()
-    if scored_on:
-        plot_error(axes[1, 0], histories, scored_on)
+    rates = _by_epoch(histories, "lr")
+    _, (above, below) = plt.subplots(2, 1, figsize=(9, 6), sharex=True)
+    rates.plot(ax=above, drawstyle="steps-mid", ylabel="learning rate", ylim=(0, None),
+               title=_each(histories, "dataset"))
+    plot_error(below, histories, _each(histories, "scored_on"))
     for epoch in rates.index[(rates.diff() < 0).any(axis=1)]:
-        axes[-1, 0].axvline(epoch - 0.5, color=GREY, linestyle=":")
-    axes[-1, 0].set_xlabel("epoch")
+        below.axvline(epoch - 0.5, color=GREY, linestyle=":")
 
 
 def rate_by_batch(make, steps):
@@ -153,8 +146,7 @@ def rate_by_batch(make, steps):
     for _ in range(steps):
         rows.append((group["lr"], group["momentum"] if "momentum" in group else group["betas"][0]))
         optimizer.step()
-        if len(rows) < steps:
-            scheduler.step()
+        scheduler.step()
     table = pandas.DataFrame(rows, columns=["learning rate", "momentum"])
     table.plot(subplots=True, figsize=(9, 5), xlabel="batch", grid=True)
 
@@ -168,8 +160,7 @@ def range_test(net, data, optimizer, low=1e-5, high=1.0, steps=150, batch_size=1
     for rate, batch in zip(np.geomspace(low, high, steps), batches(data.train, batch_size)):
         optimizer.param_groups[0]["lr"] = rate
         losses[rate] = train_epoch(net, [batch], optimizer).loss
-    axis = chart(f"{data.name}: a rate that rises from batch to batch", "learning rate", "loss of the batch",
-                  xscale="log")
+    axis = chart(f"{data.name}: a rising rate", "learning rate", "loss of the batch", xscale="log")
     axis.plot(list(losses), list(losses.values()))
 
 
@@ -182,19 +173,16 @@ def spread(results, labels, column="test"):
     """
     scored_on = column if column == "test" else _each(results.runs, "scored_on")
     axis = chart("MNIST: every seed, after its last epoch", f"{scored_on} accuracy, %", "",
-                  (10, 1.1 * len(labels) + 1.9), ylim=(len(labels) - 0.5, -0.5))
+                 (10, 1.1 * len(labels) + 1.9), ylim=(len(labels) - 0.5, -0.5))
     for row, label in enumerate(labels):
         accuracies = results.over_seeds(label, column)
         mean, goal = accuracies.mean(), target(results.notebook, label, column)
         beside = row + np.linspace(-0.2, 0.2, len(accuracies))   # seeds of the same accuracy stay apart
-        axis.plot(accuracies, beside, "o", color=BLUE, alpha=0.7, label="one seed")
-        axis.errorbar(mean, row, xerr=binomial(mean), fmt="d", color=ORANGE, capsize=8, markersize=9,
-                      label="mean ± binomial standard deviation of 10,000 images")
-        if goal:
-            axis.plot(goal, row, "k|", markersize=40, label="target")
+        seeds, = axis.plot(accuracies, beside, "o", color=BLUE, alpha=0.7)
+        bar = axis.errorbar(mean, row, xerr=binomial(mean), fmt="d", color=ORANGE, capsize=8, markersize=9)
+        axis.plot(goal, row, "k|", markersize=40)
     axis.set_yticks(range(len(labels)), [re.sub(r"^(\d+)_\w+/", r"step \1: ", label) for label in labels])
-    legend = {label: mark for mark, label in zip(*axis.get_legend_handles_labels())}   # each label once
-    axis.figure.legend(legend.values(), legend, loc="outside lower center", ncols=3)
+    axis.figure.legend([seeds, bar, axis.lines[-1]], loc=)
 
 
 def against(study, xlabel, runs, column="last"):
@@ -205,27 +193,25 @@ def against(study, xlabel, runs, column="last"):
     table = trainings()
     scored_on = column if column == "test" else table.loc[table["notebook"] == study, "scored_on"].iloc[0]
     axis = chart("MNIST: every seed (dots) and the mean (line)", xlabel, f"{scored_on} accuracy, %",
-                  xscale="log")
+                 xscale="log")
     for line, of in runs.items():
-        seeds = [over_seeds(study, run, column, table) for run in of.values()]
-        mean, = axis.plot(list(of), [values.mean() for values in seeds], label=line)
-        for number, values in zip(of, seeds):
-            axis.plot([number] * len(values), values, "o", color=mean.get_color(), alpha=0.5)
+        seeds = pandas.DataFrame({number: over_seeds(study, run, column, table) for number, run in of.items()})
+        mean, = axis.plot(seeds.mean(), label=line)
+        axis.plot(seeds.T, "o", color=mean.get_color(), alpha=0.5)
     axis.set_xticks(list(of), [f"{number:,}" for number in of])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.legend()
 
 
-def accuracy_against_seconds(results, labels, column="last"):
-    """Draw the mean accuracy of recorded runs against the median seconds of their training."""
-    scored_on = column if column == "test" else _each(results.runs, "scored_on")
+def accuracy_against_seconds(results, labels):
+    """Draw the mean accuracy of recorded runs, on what scores the epochs, against their median seconds."""
     axis = chart("MNIST: mean and standard deviation over seeds", "seconds of training, median over seeds",
-                  f"{scored_on} accuracy, %", (10, 6.5), xscale="log", xmargin=0.3)
+                 f"{_each(results.runs, 'scored_on')} accuracy, %", (10, 6.5), xscale="log", xmargin=0.3)
     points = []
     for label in labels:
-        accuracies, seconds = (results.over_seeds(label, name) for name in (column, "seconds"))
-        axis.errorbar(seconds.median(), accuracies.mean(), accuracies.std(), fmt="o", color=BLUE, capsize=3)
+        accuracies, seconds = (results.over_seeds(label, column) for column in ("last", "seconds"))
         points.append((label, seconds.median(), accuracies.mean(), BLUE))
+        axis.errorbar(*points[-1][1:3], accuracies.std(), fmt="o", color=BLUE, capsize=3)
     axis.xaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), major_formatter="{x:g}",
                    minor_locator=NullLocator())
     name_points(axis, points)
@@ -238,8 +224,8 @@ def augmented_sheet(data, augment):
     images, labels = (part[:8].cpu() for part in data.train)
     with torch.random.fork_rng(devices=[]):
         rows = torch.cat([images, *(augment(images) for _ in range(3))])
-    titles = [*map(str, labels.tolist()), *[""] * 3 * len(images)]
-    _gallery([(title, image[0], INK) for title, image in zip(titles, rows)], len(images),
+    titles = [*labels.tolist(), *[""] * 24]
+    _gallery([(title, image[0], INK) for title, image in zip(titles, rows)], 8,
              f"{data.name}: first row as it is, below it augmented")
 
 
@@ -251,15 +237,14 @@ def _answers(net, data):
 
 def confusion(net, data):
     """Draw how often `net` reads which digit as which on the test set, without the correct answers."""
-    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix  # here, for it takes a second
+    from sklearn.metrics import ConfusionMatrixDisplay  # here, for it takes a second
 
     labels, read, _ = _answers(net, data)
-    classes = torch.cat([data.train.labels.cpu(), labels, read]).unique().tolist()
-    counts = confusion_matrix(labels, read, labels=classes)
-    np.fill_diagonal(counts, 0)
-    _, axis = plt.subplots(figsize=[max(8, 0.6 * len(classes))] * 2)
-    ConfusionMatrixDisplay(counts, display_labels=classes).plot(cmap="Blues", colorbar=False, ax=axis)
-    axis.set(title=f"{data.name}: {counts.sum():,} mistakes of {type(net).__name__} in {len(labels):,}",
+    classes, wrong = torch.cat([data.train.labels.cpu(), labels, read]).unique(), labels != read
+    _, axis = plt.subplots(figsize=(8, 8))
+    ConfusionMatrixDisplay.from_predictions(labels[wrong], read[wrong], labels=classes, cmap="Blues",
+                                            colorbar=False, ax=axis)
+    axis.set(title=f"{data.name}: {wrong.sum():,} mistakes of {type(net).__name__} in {len(labels):,}",
              xlabel="predicted", ylabel="true")
 
 
@@ -311,33 +296,30 @@ def _from(kind, net, image):
 
 
 def filters_and_maps(net, image):
-    """Draw eight filters of the first convolution over what they make of `image` (1, 28, 28)."""
+    """Draw eight filters of the first convolution over what it and the next layer make of `image` (1, 28, 28).
+    """
     layers = _from(nn.Conv2d, net, image)
-    filters = layers[0][0].weight.detach()[:8, 0]
-    after, (maps,) = next((found for found in layers[1:] if not isinstance(found[0], nn.BatchNorm2d)),
-                          layers[0])
+    filters, (after, (maps,)) = layers[0][0].weight.detach()[:8, 0], layers[:2][-1]
     signs = {"cmap": "RdBu_r", "vmin": -filters.abs().max(), "vmax": filters.abs().max()}
     _gallery([None, *(("", weights, signs) for weights in filters), ("input", image[0], INK),
               *(("", one, {"cmap": "gray_r", "vmin": 0}) for one in maps[:8])], len(filters) + 1,
-             f"filters of {filters.shape[1]} x {filters.shape[2]} (red: positive, blue: negative),"
-             f" and the maps after {type(after).__name__}")
+             f"filters (red: positive, blue: negative) and the maps after {type(after).__name__}")
 
 
 def logit_windows(image):
     """Draw the last 4 x 4 map of LightNet, and on `image` (1, 28, 28) what its first two cells see."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4))
-    right.imshow(image[0].cpu().numpy(), **INK)
     for cell, (row, column) in enumerate(np.ndindex(4, 4)):
-        name, colour = f"logit {cell}" if cell < CLASSES else "no class", {0: BLUE, 1: ORANGE}.get(cell)
-        left.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fc=colour or "white", ec=GREY))
-        left.text(column, row, name, ha="center", va="center", color="white" if colour else "black")
-        if colour:   # neighbours are two pixels apart
-            right.add_patch(plt.Rectangle((2 * column - 0.5, 2 * row - 0.5), 22, 22, fill=False, ec=colour,
-                                          linewidth=3, label=f"what {name} sees"))
+        left.text(column, row, f"logit {cell}" if cell < CLASSES else "no class", ha="center", va="center")
+    right.imshow(image[0].cpu(), **INK)
+    for cell, colour in enumerate((BLUE, ORANGE)):   # what neighbours see is two pixels apart
+        for axis, corner, side in ((left, cell, 1), (right, 2 * cell, 22)):
+            axis.add_patch(plt.Rectangle((corner - 0.5, -0.5), side, side, fill=False, ec=colour, linewidth=3,
+                                         label=f"logit {cell}"))
     left.set(title="channel 0 of the last map", xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal")
-    right.set_title("windows of 22 x 22 pixels", pad=12)
+    right.set_title("windows of 22 x 22 pixels")
     left.axis("off"), right.axis("off")
-    figure.legend(loc="outside lower center", ncols=2)
+    right.legend()
 
 
 def activations(nets, images):
@@ -395,32 +377,30 @@ def moved(net, split, rows, columns):
     return evaluate(copy.deepcopy(net), split).accuracy
 
 
-def shifts(nets, split, reach=6, images=2_000):
+def shifts(nets, split):
     """Draw the accuracy on moved images as a map over (dx, dy), one for each entry of {label: network}."""
-    few, places = Split(*(part[:images] for part in split)), range(-reach, reach + 1, 2)
+    few, places = Split(*(part[:2_000] for part in split)), range(-6, 7, 2)
     figure, axes = plt.subplots(1, len(nets), figsize=(5.2 * len(nets), 5.2), squeeze=False)
     for axis, (label, net) in zip(axes.flat, nets.items()):
         table = np.array([[moved(net, few, dy, dx) for dx in places] for dy in places])
-        axis.imshow(table, vmin=0, vmax=100, extent=(-reach - 1, reach + 1, reach + 1, -reach - 1))
+        axis.imshow(table, vmin=0, vmax=100, extent=(-7, 7, 7, -7))
         for (row, column), value in np.ndenumerate(table):
             axis.text(places[column], places[row], f"{value:.0f}", ha="center", va="center",
                       color="black" if value > 60 else "white")
         axis.set(title=label, xlabel="pixels to the right", ylabel="pixels down")
-    figure.suptitle(f"accuracy, %, on {len(few.labels):,} moved test images", fontsize=14)
+    figure.suptitle(f"accuracy, %, on {len(few.labels):,} moved test images")
 
 
-def against_angle(nets, data, reach=60, step=10, images=2_000):
+def against_angle(nets, data):
     """Draw the accuracy on test images that are all turned by one angle, a line per {label: network}."""
     from torchvision.transforms.functional import InterpolationMode, rotate  # here, for it takes seconds
 
-    few, angles = Split(*(part[:images] for part in data.test)), range(-reach, reach + 1, step)
-    turned = [few._replace(images=rotate(few.images, angle, InterpolationMode.BILINEAR, fill=BLACK))
-              for angle in angles]
-    axis = chart(f"{data.name}: {len(few.labels):,} test images, all turned by one angle", "angle, degrees",
-                  "test accuracy, %")
-    for label, net in nets.items():
-        axis.plot(angles, [moved(net, split, 0, 0) for split in turned], marker="o", label=label)
-    axis.legend()
+    few, table = Split(*(part[:2_000] for part in data.test)), pandas.DataFrame(columns=list(nets))
+    for angle in range(-60, 61, 10):
+        turned = few._replace(images=rotate(few.images, angle, InterpolationMode.BILINEAR, fill=BLACK))
+        table.loc[angle] = [moved(net, turned, 0, 0) for net in nets.values()]
+    table.plot(title=f"{data.name}: {len(few.labels):,} test images, all turned by one angle", marker="o",
+               xlabel="angle, degrees", ylabel="test accuracy, %", figsize=(9, 4.8), grid=True)
 
 
 def reliability(probabilities, data):
@@ -442,20 +422,14 @@ def reliability(probabilities, data):
 
 
 def parameters_by_layer(nets):
-    """Draw the parameters of each convolution, with its batch norm, and linear layer of {label: network}."""
+    """Draw the parameters of each convolution and linear layer, and of all else, of {label: network}."""
     figure, axes = plt.subplots(1, len(nets), figsize=(10, 4.5), sharex=True, squeeze=False)
     for axis, (label, net) in zip(axes.flat, nets.items()):
-        names, counts = [], []
-        for layer in net.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                outs, ins, *sides = layer.weight.shape
-                size = "each channel" if getattr(layer, "groups", 1) > 1 else f"{ins} to {outs}"
-                names.append(f"{'x'.join(map(str, sides)) or 'linear'}, {size}")
-                counts.append(0)
-            if counts:   # a batch norm goes with the layer before it
-                counts[-1] += sum(p.numel() for p in layer.parameters(recurse=False))
-        bars = axis.barh(range(len(names)), counts, color=BLUE)
-        axis.bar_label(bars, [f" {count:,}" for count in counts])
+        weights = [weight for weight in net.parameters() if weight.ndim > 1]
+        counts, total = [weight.numel() for weight in weights], count_parameters(net)
+        names = [" x ".join(map(str, weight.shape)) for weight in weights] + ["biases, batch norm"]
+        bars = axis.barh(range(len(names)), [*counts, total - sum(counts)], color=BLUE)
+        axis.bar_label(bars, fmt=" {:,.0f}")
         axis.set_yticks(range(len(names)), names)
-        axis.set(title=f"{label}: {sum(counts):,}", ylim=(len(names) - 0.5, -0.5), xmargin=0.2)
+        axis.set(title=f"{label}: {total:,}", ylim=(len(names) - 0.5, -0.5), xmargin=0.2)
     figure.supxlabel("parameters")

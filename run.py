@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from digits import classify, ink, page
-from lab import data, publish, record, seeds
-from lab.publish import RunError, one_at_a_time
+from lab import data, keep, publish, record, seeds
+from lab.keep import RunError
+from lab.publish import one_at_a_time
 from lab.record import ROOT, RecordError
 from studies import STUDIES, train_study
 from utils import load_mnist
@@ -137,7 +138,7 @@ def train_one(name, seed, folder):
     """Train a notebook or a study from one seed, and write each Record into `folder`."""
     made = train_study(name, seed) if name in STUDIES else [publish.train(name, seed)]
     for number, each in enumerate(made):
-        Path(folder, f"{number:03}.json").write_text(record.record_text(each), "utf-8")
+        Path(folder, f"{number:03}.json").write_text(keep.record_text(each), "utf-8")
     return 0
 
 
@@ -178,7 +179,7 @@ def record_notebook(name, wanted, cluster):
     recorded = record.read_all().get(name)
     own, failed = recorded.seed if recorded else (wanted or [0])[0], []
     print(f"--- {name}, seed {own}", flush=True)
-    publish.keep(publish.train(name, own))
+    keep.add(publish.train(name, own))
     others = [seed for seed in wanted if seed != own]
     if others:
         failed = seeds.run([name], others, cluster)

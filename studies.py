@@ -7,54 +7,28 @@ made before the next one is asked for, so that every training starts from that s
 """
 
 import inspect
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab import record, training
-from lab.results import environment
-from model import (
-    Baseline,
-    DigitNet,
-    OneCycleNet,
-    RotationNet,
-    SchedulerNet,
-    SmallNet,
-    TinyNet,
-    light_layers,
-)
-from utils import (
-    Augment,
-    Split,
-    evaluate,
-    fit,
-    load_mnist,
-    one_cycle,
-    pick_device,
-    score_once,
-    set_seed,
-)
+from lab.keep import environment
+from model import Baseline, DigitNet, OneCycleNet, RotationNet, SchedulerNet, SmallNet, TinyNet, light_layers
+from utils import Augment, Split, evaluate, fit, load_mnist, one_cycle, pick_device, score_once, set_seed
 
 
-class Trial(NamedTuple):
+class Trial:
     """One training of a study: its name, the arguments of `fit`, and what is done with the History then."""
-    run: str
-    arguments: dict
-    finish: Callable = lambda history: None
+    def __init__(self, run, net, data, optimizer, scheduler=None, finish=lambda history: None, **settings):
+        self.run, self.finish = run, finish
+        self.arguments = dict(net=net, data=data, optimizer=optimizer, scheduler=scheduler, **settings)
 
 
-def trial(run, net, data, optimizer, scheduler=None, finish=lambda history: None, **settings):
-    """Return a Trial of these arguments of `fit`."""
-    return Trial(run, dict(net=net, data=data, optimizer=optimizer, scheduler=scheduler, **settings), finish)
-
-
-def seeded(seed, data, make, *arguments, **named):
+def seeded(seed, data, make, **settings):
     """Return a network made from `seed`, on the device of `data`."""
     set_seed(seed)
-    return make(*arguments, **named).to(data.train.images.device)
+    return make(**settings).to(data.train.images.device)
 
 
 def sgd(net, lr):
@@ -63,9 +37,6 @@ def sgd(net, lr):
 
 
 # ---------------------------------------------------------------- each idea where it can work
-
-BEST_RATE = {True: 0.3, False: 0.1}   # with and without batch norm, after one epoch: batch_norm_rates
-
 
 def pooled(norm=True, dropout=0.0):
     """Return the light network with global average pooling, and with batch norm and dropout as asked for."""
@@ -77,7 +48,7 @@ def baseline_rates(seed):
     data = load_mnist(pick_device())
     for rate in (0.03, 0.01):
         net = seeded(seed, data, Baseline)
-        yield trial(f"rate {rate:g}", net, data, sgd(net, rate), epochs=1, autocast=True)
+        yield Trial(f"rate {rate:g}", net, data, sgd(net, rate), epochs=1, autocast=True)
 
 
 def batch_norm_rates(seed):
@@ -87,15 +58,15 @@ def batch_norm_rates(seed):
         for norm in (True, False):
             net = seeded(seed, data, pooled, norm=norm)
             run = f"{'with' if norm else 'without'}, rate {rate:g}"
-            yield trial(run, net, data, sgd(net, rate), epochs=1)
+            yield Trial(run, net, data, sgd(net, rate), epochs=1)
 
 
 def batch_norm(seed):
     """Batch norm at the best rate of each: fifteen epochs of the same network, on validation."""
     data = load_mnist(pick_device(), validation=True)
-    for norm, rate in BEST_RATE.items():
+    for norm, rate in ((True, 0.3), (False, 0.1)):   # the best after one epoch: batch_norm_rates
         net = seeded(seed, data, pooled, norm=norm)
-        yield trial(f"{'with' if norm else 'without'}, rate {rate:g}", net, data, sgd(net, rate), epochs=15)
+        yield Trial(f"{'with' if norm else 'without'}, rate {rate:g}", net, data, sgd(net, rate), epochs=15)
 
 
 def dropout_few_images(seed):
@@ -111,7 +82,7 @@ def dropout_few_images(seed):
             optimizer = sgd(net, 0.1)
             cycle = lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, epochs=epochs,
                                             steps_per_epoch=len(few.train.labels.split(128)))
-            yield trial(f"{count:,} images, dropout {dropout:g}", net, few.unscored(), optimizer, cycle,
+            yield Trial(f"{count:,} images, dropout {dropout:g}", net, few.unscored(), optimizer, cycle,
                         finish=lambda history, net=net: score_once(history, net, data.test), epochs=epochs)
 
 
@@ -122,7 +93,7 @@ def plateau_long(seed):
         net = seeded(seed, data, SchedulerNet)
         optimizer = sgd(net, 0.3)
         plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=3, factor=0.5)
-        yield trial("plateau scheduler" if scheduled else "constant rate", net, data, optimizer,
+        yield Trial("plateau scheduler" if scheduled else "constant rate", net, data, optimizer,
                     plateau if scheduled else None, epochs=40, augment=Augment(rotation=7))
 
 
@@ -145,20 +116,19 @@ def one_cycle_rivals(seed):
         net = seeded(seed, data, OneCycleNet)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.005, weight_decay=1e-4)
         steps = lr_scheduler.MultiStepLR(optimizer, drops) if drops else None
-        yield trial(run, net, data, optimizer, steps, **C)
+        yield Trial(run, net, data, optimizer, steps, **C)
 
 
 def claim_of_c(seed):
     """C's recipe with one change at a time of what its text leaves open, or fixes, on its own split."""
     data = load_mnist(pick_device(), validation=True)
-    for run, changed in (("rotation 15", {"augment": Augment(rotation=15)}),
-                         ("rotation 7, shift 2 pixels", {"augment": Augment(rotation=7, shift=2)}),
-                         ("peak 0.02", {"peak": 0.02}),
-                         ("decoupled weight decay 0.05", {"kind": torch.optim.AdamW, "weight_decay": 0.05})):
-        settings = {**C, **{name: value for name, value in changed.items() if name in C}}
+    for run, augment, changed in (
+            ("rotation 15", Augment(rotation=15), {}),
+            ("rotation 7, shift 2 pixels", Augment(rotation=7, shift=2), {}),
+            ("peak 0.02", C["augment"], {"peak": 0.02}),
+            ("decoupled weight decay 0.05", C["augment"], {"kind": torch.optim.AdamW, "weight_decay": 0.05})):
         net = seeded(seed, data, OneCycleNet)
-        how = {name: value for name, value in changed.items() if name not in C}
-        yield trial(run, net, data, *adam(net, data, **how), **settings)
+        yield Trial(run, net, data, *adam(net, data, **changed), **{**C, "augment": augment})
     net = seeded(seed, data, OneCycleNet)
     optimizer, cycle = adam(net, data)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
@@ -166,18 +136,18 @@ def claim_of_c(seed):
 
     def score_average(history):
         history[-1] = history.last._replace(**evaluate(average.module, data.validation)._asdict())
-    yield trial("average of the weights", net, data, optimizer, cycle, finish=score_average, **C)
-
-
-NEAR = (15, 6), (10, 10)   # the settings of seed 0 that come nearest to D's log get the other seeds too
+    yield Trial("average of the weights", net, data, optimizer, cycle, finish=score_average, **C)
 
 
 def log_of_d(seed):
-    """D's network at several angles and schedules, against the numbers of its log; scored on the test set."""
+    """D's network at several angles and schedules, against the numbers of its log; scored on the test set.
+
+    The two settings of seed 0 that come nearest to the log get the other seeds too.
+    """
     data = load_mnist(pick_device())
     settings = ((35, 6), (20, 6), (15, 6), (10, 6), (7, 6), (10, 5), (10, 7), (10, 10), (15, 7),
                 (10, "plateau"))
-    for angle, every in settings if seed == 0 else NEAR:
+    for angle, every in settings if seed == 0 else ((15, 6), (10, 10)):
         net = seeded(seed, data, RotationNet)
         optimizer = sgd(net, 0.1)
         if every == "plateau":
@@ -186,13 +156,10 @@ def log_of_d(seed):
         else:
             run = f"{angle} degrees, a tenth after every {every} epochs"
             schedule = lr_scheduler.StepLR(optimizer, every)
-        yield trial(run, net, data, optimizer, schedule, epochs=15, augment=Augment(rotation=angle))
+        yield Trial(run, net, data, optimizer, schedule, epochs=15, augment=Augment(rotation=angle))
 
 
 # ---------------------------------------------------------------- beside notebook 13
-
-SMALL = dict(lr=0.03, betas=(0.9, 0.99), weight_decay=0.01)   # of one_cycle, as in notebook 13
-
 
 def smallest(seed):
     """What did not help: other shapes of TinyNet, less augmentation of SmallNet; scored on the test set."""
@@ -202,8 +169,9 @@ def smallest(seed):
             ("eight channels", lambda: TinyNet(first=6, width=8), 45, 128, Augment(5, 1, 0.05)),
             ("SmallNet, less augmentation", SmallNet, 15, 64, Augment(6, 1.2, 0.06))):
         net = seeded(seed, data, make)
-        optimizer, cycle = one_cycle(net, len(data.train.labels), epochs, batch, **SMALL)
-        yield trial(run, net, data.unscored(), optimizer, cycle, epochs=epochs, batch_size=batch,
+        optimizer, cycle = one_cycle(net, len(data.train.labels), epochs, batch, lr=0.03, betas=(0.9, 0.99),
+                                     weight_decay=0.01)   # as in notebook 13
+        yield Trial(run, net, data.unscored(), optimizer, cycle, epochs=epochs, batch_size=batch,
                     augment=augment, finish=lambda history, net=net: score_once(history, net, data.test))
 
 

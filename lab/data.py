@@ -4,14 +4,13 @@ torchvision fetches it, but trusts a file by its name, and waits for a mirror wi
 has been compared with digests, every wait has an end, and what lies in the folder is never changed.
 """
 
-import gzip
 import hashlib
-import http.client
 import os
 import socket
 import tempfile
 import zlib
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
+from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
 
@@ -45,22 +44,16 @@ def root():
 def load():
     """Return training and test set: images (N, 28, 28) and labels (N,), uint8. Raises NoMnist, DataError."""
     if not all(map(_stored, FILES)):
-        try:
-            _fetch()
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise NoMnist(f"MNIST can't be fetched ({reason}); its files, such as train-images-idx3-ubyte.gz,"
-                          f" belong into {root().name}/MNIST/raw") from None
+        _fetch()
     return [(_array(f"{part}-images-idx3-ubyte", 16).view(-1, 28, 28), _array(f"{part}-labels-idx1-ubyte", 8))
             for part in ("train", "t10k")]
 
 
 def at_hand():
     """Tell whether MNIST can be had, and fetch it where it is missing. Raises DataError."""
-    try:
+    with suppress(NoMnist):
         return bool(load())
-    except NoMnist:
-        return False
+    return False
 
 
 def _stored(name):
@@ -70,32 +63,34 @@ def _stored(name):
 
 
 def _fetch():
-    """Put those of MNIST's files that are missing into its folder, each of them whole."""
+    """Put those of MNIST's files that are missing into its folder, each of them whole. Raises NoMnist."""
     from torchvision.datasets import MNIST  # here, for it takes a second
 
     raw, wait = root() / "MNIST" / "raw", socket.getdefaulttimeout()
-    raw.mkdir(parents=True, exist_ok=True)
     socket.setdefaulttimeout(WAIT)
     try:   # beside the folder, and without torchvision's bars
+        raw.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=raw.parent) as folder, redirect_stderr(StringIO()):
             for path in Path(MNIST(folder, download=True).raw_folder).iterdir():
                 if not (raw / path.name).exists():
                     path.rename(raw / path.name)
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise NoMnist(f"MNIST can't be fetched ({reason}); its files, such as train-images-idx3-ubyte.gz,"
+                      f" belong into {root().name}/MNIST/raw") from None
     finally:
         socket.setdefaulttimeout(wait)
 
 
 def _array(name, header):
     """Return the bytes of file `name` that follow its header."""
-    path = _stored(name)
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error):
-        content = b""
+    path, content = _stored(name), b""
+    with suppress(OSError, zlib.error):
+        content = path.read_bytes()
+        content = zlib.decompress(content, 31) if path.suffix == ".gz" else content   # 31: as gzip's
     if hashlib.sha256(content).hexdigest() != FILES[name]:
-        raise DataError(f"{path.parent} does not hold MNIST, as the digest of {path.name} says: damaged, or"
-                        " another data set's; nothing was touched: delete the folder to have MNIST fetched"
-                        " anew, or let MNIST_ROOT name another")
+        raise DataError(f"{path.parent} does not hold MNIST, as the digest of {path.name} says; nothing was"
+                        " touched: delete the folder to have MNIST fetched, or let MNIST_ROOT name another")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header)
 
 

@@ -3,10 +3,8 @@
 PyTorch's CPU kernels normalise a few channels value by value and draw dropout's numbers one
 after the other; in a small network that is most of the training. What is here computes the
 same in a few operations on whole maps. On a GPU, in eval mode and in any other memory layout
-torch.nn's own code runs.
-
-Networks are written with torch.nn's layers. Only `utils.fit` puts in the faster ones, for the time of a
-training; the network that comes out is torch.nn's again.
+torch.nn's own code runs. Networks are written with torch.nn's layers: only `utils.fit` puts in the
+faster ones, for the time of a training.
 """
 
 import ctypes
@@ -20,13 +18,10 @@ from torch.autograd.function import once_differentiable
 
 @contextmanager
 def channels_last(net):
-    """Let the weights of `net` lie in the layout in which convolutions are fast; afterwards as before.
-
-    The parameters are the same objects all the time.
-    """
+    """Let the weights of `net` lie in the layout in which convolutions are fast; afterwards as before."""
     strides = [(tensor, tensor.stride()) for tensor in (*net.parameters(), *net.buffers())]
     try:
-        yield net.to(memory_format=torch.channels_last)
+        yield net.to(memory_format=torch.channels_last)   # the parameters stay the same objects
     finally:
         for tensor, stride in strides:
             tensor.data = _laid_out(tensor.data, stride)
@@ -78,10 +73,9 @@ def _laid_out(tensor, stride):
 
 
 def _keep_memory(largest, kept):
-    """Have the C library keep freed memory for the next batch: page faults cost up to a third of an epoch.
+    """Have glibc keep up to `kept` bytes of freed memory, in blocks up to `largest`, for the next batch.
 
-    largest: bytes of a block that it takes from what it kept; kept: bytes that it does not give back. For
-    glibc; elsewhere it changes nothing.
+    Page faults cost up to a third of an epoch.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
@@ -105,12 +99,11 @@ def half_precision(device, wanted=True):
 
 
 class FastBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm of maps (N, C, H, W) with weights and running statistics (Ioffe and Szegedy, 2015)."""
+    """Batch norm of maps (N, C, H, W) with weights and statistics (Ioffe and Szegedy, 2015, section 3)."""
 
     def forward(self, x):
         slow = (x.is_cpu and x.is_contiguous(memory_format=torch.channels_last)
-                and self.weight.dtype == torch.float32
-                and self.num_features % 16)   # 16 channels fill a vector: torch.nn's is fast
+                and self.weight.dtype == torch.float32 and self.num_features % 16)   # 16: it fills a vector
         values = x.numel() // self.num_features   # of each channel
         if not (self.training and slow and values > 1):   # torch.nn refuses a single value
             return super().forward(x)
@@ -125,9 +118,8 @@ class FastBatchNorm2d(nn.BatchNorm2d):
 class _Normalise(torch.autograd.Function):
     """y = weight * (x - mean) / std + bias per channel, and its gradient.
 
-    The formulas are those of Ioffe and Szegedy, 2015, section 3. In channels_last the channels of
-    one line of pixels lie side by side: a map is a matrix of N * H rows with W * C columns, in which
-    sums down the columns and a vector applied to all rows are operations that the CPU vectorises.
+    In channels_last the channels of one line of pixels lie side by side: a map is a matrix of N * H rows
+    with W * C columns, whose sums, and vectors applied to all rows, the CPU vectorises.
     """
 
     @staticmethod
@@ -174,9 +166,8 @@ def _columns(x, *vectors):
 class FastDropout(nn.Dropout):
     """Dropout (Srivastava et al., 2014) with few draws.
 
-    A value's random number is the product, modulo 2^32, of an odd one of its image and one of its
-    place in the map: multiply-shift hashing (Dietzfelbinger et al., A reliable randomized
-    algorithm for the closest-pair problem, 1997).
+    A value's random number is the product, modulo 2^32, of an odd one of its image and one of its place in
+    the map: multiply-shift hashing (Dietzfelbinger et al., Closest-pair problem, 1997).
     """
 
     def forward(self, x):

@@ -5,29 +5,22 @@ A notebook is executed by nbclient; `fit` then trains, or takes from the record,
 
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
 import nbformat
-import pandas
-import torch
 from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from lab import record, text
-from lab.record import RESULTS, ROOT
-from lab.training import UNFINISHED, digest
+from lab import keep, record, text
+from lab.keep import NOTEBOOKS, RunError, names
+from lab.record import ROOT
 
-NOTEBOOKS, OUTPUT = ROOT / "notebooks", ROOT / "runs"   # git ignores runs/: a reader's run publishes nothing
+OUTPUT = ROOT / "runs"   # git ignores runs/: a reader's run publishes nothing
 TEXTS = "README.md", "results/ideas.md", "results/reproduction.md"
 REPOSITORY = "OWNER/mnist-ladder"   # where badges and set-up cells point; `run.py --repo` rewrites it
-
-
-class RunError(Exception):
-    """A notebook did not run to its end, or what it gave could not be kept."""
 
 
 def one_at_a_time():
@@ -38,12 +31,6 @@ def one_at_a_time():
     except Timeout:
         raise RunError("another run.py or `pytest --nbval` is at work here; wait for its end: two at once"
                        " slow each other down") from None
-
-
-def names():
-    """List the notebooks' names, in the order of the ladder."""
-    return record.in_order(path.stem for path in NOTEBOOKS.glob("[0-9]*_*.ipynb")
-                           if re.fullmatch(r"\d+_\w+", path.stem))
 
 
 def read(name):
@@ -81,7 +68,8 @@ def execute(name, mode="", seed=None, folder=None):
     notebook = read(name)
     metadata, cells, at = notebook.metadata.copy(), len(notebook.cells), [0]
     if folder:
-        notebook.cells.append(nbformat.v4.new_code_cell(f"results.save({str(folder)!r})"))
+        notebook.cells.append(nbformat.v4.new_code_cell(
+            f"from lab.keep import save\nsave(results, {str(folder)!r})"))
     environment = {**os.environ, "FIT_MODE": mode, "TQDM_DISABLE": "1"}
     environment |= {} if seed is None else {"SEED": str(seed)}
     client = LiveClient(notebook, timeout=None, kernel_name="python3", kernel_manager_class=Kernel,
@@ -125,55 +113,10 @@ def train(name, seed):
 
 # ---------------------------------------------------------------- recorded and published
 
-def keep(made):
-    """Add a Record to what is recorded: as its notebook's record, as rows of another seed, or of a study."""
-    others = [label for label, history in made.runs.items() if history.dataset != "MNIST"]
-    if others:
-        raise RunError(f"{', '.join(others)} was trained on the digits sample; only MNIST is recorded")
-    if made.notebook in names():
-        old = record.read_all().get(made.notebook, made)
-        kept = made if made.seed == old.seed else old
-        if kept is made:
-            _keep_weights(made)
-        else:
-            _add_rows(record.RUNS, made)
-        for label, history in made.runs.items():
-            places = old.misread.get(label, {}) | made.misread.get(label, {})
-            if places and label in old.runs and old[label].recipe == history.recipe:
-                kept.misread[label] = places
-        (RESULTS / f"{made.notebook}.json").write_text(record.record_text(kept), "utf-8")
-    else:
-        _add_rows(record.STUDIES, made)
-    for history in made.runs.values():
-        (UNFINISHED / f"{digest(history.recipe)}-{made.seed}.pt").unlink(missing_ok=True)
-    record.forget()
-
-
-def _add_rows(path, made):
-    table, fresh = record.read_rows(path), record.rows(made)
-    if len(table):
-        fresh = pandas.concat([table, fresh.astype(table.dtypes.to_dict())])
-    path.write_text(record.rows_text(fresh), "utf-8")
-
-
-def _keep_weights(made):
-    """Keep the weights of the runs of a Record: as just trained, or as recorded, be it under another name."""
-    weights, folder = {}, RESULTS / "weights" / made.notebook
-    for label, history in made.runs.items():
-        state = UNFINISHED / f"{digest(history.recipe)}-{made.seed}.pt"
-        weights[record.weights_path(made.notebook, label)] = (
-            torch.load(state, map_location="cpu", weights_only=True)["net"] if state.exists() else
-            record.load_weights(*record.find(history)[:2]))
-    shutil.rmtree(folder, ignore_errors=True)   # those of runs that there are no more, too
-    folder.mkdir(parents=True)
-    for path, net in weights.items():
-        torch.save(net, path)
-
-
 def publish(name):
     """Execute a notebook from its record and publish it, without training anything."""
     notebook, made = _executed(name, "recorded", record.read_record(name).seed)
-    keep(made)
+    keep.add(made)
     write(name, notebook)
     print(f"{name}: recorded and published.")
 

@@ -84,23 +84,6 @@ def parse_record(text, name):
     return record
 
 
-DIGITS = {"train_loss": 4, "train_accuracy": 2, "loss": 4, "accuracy": 2, "seconds": 2}
-
-
-def record_text(record):
-    """Return a Record as JSON, an epoch and a list of misread images in a line each."""
-    runs = {label: {
-        "network": history.network, "parameters": history.parameters, "dataset": history.dataset,
-        "planned": history.planned, "scored_on": history.scored_on,
-        "test": history.test if history.test is None else round(history.test, 2), "recipe": history.recipe,
-        "epochs": [{name: round(value, DIGITS[name]) if name in DIGITS and value is not None else value
-                    for name, value in epoch._asdict().items()} for epoch in history],
-    } for label, history in record.runs.items()}
-    text = json.dumps({**vars(record), "runs": runs}, indent=1, ensure_ascii=False)
-    text = re.sub(r'\{\s+"epoch":[^}]*\}', lambda row: " ".join(row.group().split()), text)
-    return re.sub(r"\[[\d,\s]*\]", lambda row: " ".join(row.group().split()), text) + "\n"
-
-
 def often_misread(misread):
     """Return {place: by how many seeds} of the images that half of the seeds misread, most often first."""
     counts = pandas.Series([place for places in misread.values() for place in places]).value_counts()
@@ -142,16 +125,6 @@ def read_rows(path):
         return table[COLUMNS].astype(dict.fromkeys(COLUMNS[8:18], float))
     except (ValueError, KeyError) as error:   # pandas' errors among them
         raise RecordError(f"results/{path.name}: {error}; `git checkout` brings it back") from None
-
-
-def rows_text(table):
-    """Return rows as the text of results/runs.csv or studies.csv: one for each training."""
-    table = table.astype({"seed": int, "parameters": int, "epochs": int}).astype({"best_epoch": "Int64"})
-    table = table.drop_duplicates(["notebook", "run", "seed", "recipe"], keep="last")
-    order = table["notebook"].str.extract(r"^(\d+)", expand=False).fillna("0").astype(int)  # a study: 0
-    by = ["order", "notebook", "run", "seed", "recipe"]
-    table = table.assign(order=order).sort_values(by).drop(columns="order")
-    return table.to_csv(index=False, lineterminator="\n")
 
 
 def joined(records, kept):

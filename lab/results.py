@@ -5,14 +5,11 @@
 
 import html
 import math
-import platform
-from pathlib import Path
 
 import pandas
-import torch
 
 from lab import record
-from lab.record import RESULTS, Record
+from lab.record import RESULTS
 from lab.training import differences, mode
 
 GUESSED = 50   # % of ten classes: a training that ends below it has not learnt, or broke down
@@ -39,19 +36,6 @@ class Results:
     def __init__(self, notebook, runs, **measures):
         self.notebook, self.runs, self.measures = notebook, runs, measures
         self.record = record.read_all().get(notebook)
-
-    def save(self, folder):
-        """Write what was just made to `folder`, as the file of a Record; what was taken from it stays."""
-        runs = {label: history if history.trained else record.find(history)[2]
-                for label, history in self.runs.items()}
-        seed, misread = next(iter(runs.values())).seed, {}
-        for label, history in runs.items():
-            if history.trained and history.misread:
-                misread[label] = {str(seed): history.misread}
-        new = any(history.trained for history in self.runs.values())
-        made = Record(self.notebook, seed, runs, misread, self.measures,
-                      environment() if new else self.record.environment)
-        Path(folder, f"{self.notebook}.json").write_text(record.record_text(made), "utf-8")
 
     def over_seeds(self, label, column):
         """Return what the record has for a column of a run, or NOTEBOOK/run, as a Series by seed."""
@@ -133,14 +117,6 @@ def over(values, digits=2):
     if failed.any():
         return f"{values[~failed].median():.{digits}f} (median; {failed.sum()} of {len(values)} seeds failed)"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f} ({len(values)} seeds)"
-
-
-def environment():
-    """Return what else the digits of a run depend on: versions and kind of device, no name of a machine."""
-    on_gpu = torch.cuda.is_available()
-    return {"python": platform.python_version(), "torch": torch.__version__,
-            "device": torch.cuda.get_device_name() if on_gpu else
-            f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"}
 
 
 # ---------------------------------------------------------------- a run against the record

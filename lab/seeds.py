@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab import publish, record
-from lab.publish import RunError
+from lab import keep, record
+from lab.keep import RunError
 
 INTERRUPTED = "interrupted"
 WAIT = 20   # seconds in which a cluster has to answer
@@ -33,7 +33,7 @@ def parse(text):
 
 def run(names, seeds, cluster=None):
     """Train notebooks, which must have a record, and studies from each seed; return what failed."""
-    for name in set(names) & set(publish.names()):
+    for name in set(names) & set(keep.names()):
         record.read_record(name)
     jobs = [(name, seed) for name in names for seed in seeds if not _is_there(name, seed)]
     failed = []
@@ -41,7 +41,7 @@ def run(names, seeds, cluster=None):
         try:
             for text in texts:
                 made = record.parse_record(text, f"{name}.json")
-                publish.keep(made)
+                keep.add(made)
                 for label, run in made.runs.items():
                     end = run.last.line(run.dataset, run.planned, run.scored_on) if run else "failed"
                     print(f"{name}, seed {seed}, {label}: {end}", flush=True)

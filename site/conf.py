@@ -25,17 +25,18 @@ html_theme_options = {"source_repository": f"https://github.com/{REPOSITORY}/", 
 html_show_sphinx = html_show_copyright = html_copy_source = html_use_index = False
 
 # README has no table of contents that would fill the margin: its first table is one
-CONTENTS = """
-```{toctree}
+CONTENTS = f"""
+```{{toctree}}
 :hidden:
 :glob:
 :caption: Notebooks
-%s
+notebooks/?_*
+notebooks/??_*
 ```
-```{toctree}
+```{{toctree}}
 :hidden:
 :caption: More
-Draw a digit <%spage/>
+Draw a digit <{ADDRESS}page/>
 What each idea is worth <results/ideas>
 What reproduces <results/reproduction>
 How fast <benchmarks/README>
@@ -53,9 +54,7 @@ def setup(app):
 def complete(app, name, source):
     """Give README a table of contents; fold a notebook's set-up, and give its pictures their texts."""
     if name == root_doc:
-        notebooks = sorted((each for each in app.env.found_docs if each.startswith("notebooks/")),
-                           key=lambda each: int(Path(each).name.split("_")[0]))
-        source[0] += CONTENTS % ("\n".join(notebooks), ADDRESS)
+        source[0] += CONTENTS
     if name.startswith("notebooks/"):
         notebook = json.loads(source[0])
         set_up = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
@@ -74,20 +73,17 @@ def lead(app, doctree):
         address = f"https://github.com/{REPOSITORY}/blob/main/{(folder / link['reftarget']).as_posix()}"
         link.replace_self(nodes.reference("", "", *link.children, refuri=address))
     for link in list(doctree.findall(nodes.reference)):
-        if link.get("refuri") == ADDRESS:   # "read them as a site": here one does
-            link.replace_self(link.children)
-        elif link.get("refuri", "").startswith(ADDRESS):
-            place = link["refuri"].removeprefix(ADDRESS)
-            index = "index.html" if place.endswith("/") else ""   # so that it can be read from a disk
-            link["refuri"] = "../" * len(folder.parts) + place + index
+        address = link.get("refuri", "")
+        if address.startswith(ADDRESS):
+            index = "index.html" if address.endswith("/") else ""   # so that it can be read from a disk
+            link["refuri"] = "../" * len(folder.parts) + address.removeprefix(ADDRESS) + index
 
 
 def finish(app, failure):
     """Add the page to draw on, and let the front page be found under the address of the site."""
     out = Path(app.outdir)
     if not failure:
-        shutil.copytree(Path(app.srcdir, "page"), out / "page", dirs_exist_ok=True)
-        page = (out / "page" / "index.html").read_text("utf-8")
-        back = f'<nav><a href="../index.html">{project}</a></nav>'
-        (out / "page" / "index.html").write_text(page.replace("<main>", f"<main>\n{back}", 1), "utf-8")
+        page = shutil.copytree(Path(app.srcdir, "page"), out / "page", dirs_exist_ok=True) / "index.html"
+        back = f'<main>\n<nav><a href="../index.html">{project}</a></nav>'
+        page.write_text(page.read_text("utf-8").replace("<main>", back, 1), "utf-8")
         shutil.copy(out / "README.html", out / "index.html")

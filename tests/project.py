@@ -38,7 +38,7 @@ def small(seed):
     data = load_mnist()
     for rate, epochs in ((0.1, 2), (1e30, 2)):   # no loss survives the second one
         net = seeded(seed, data, pooled)
-        yield trial(f"rate {rate:g}", net, data, sgd(net, rate), epochs=epochs)
+        yield Trial(f"rate {rate:g}", net, data, sgd(net, rate), epochs=epochs)
 STUDIES["small"] = small
 """
 

@@ -4,7 +4,7 @@ import pandas
 import pytest
 import torch
 
-from lab import claims, record, results
+from lab import claims, keep, record, results
 from lab.claims import Difference, difference
 from lab.record import Record, RecordError
 from lab.training import Epoch, History
@@ -29,11 +29,11 @@ def folder(tmp_path, monkeypatch):
         old = getattr(record, name)
         monkeypatch.setattr(record, name, tmp_path if name == "RESULTS" else tmp_path / old.name)
     made = Record("1_small", 0, {"Net": history()}, {}, {"moved": 12.5}, {"torch": "2", "device": "cpu"})
-    (tmp_path / "1_small.json").write_text(record.record_text(made), "utf-8")
+    (tmp_path / "1_small.json").write_text(keep.record_text(made), "utf-8")
     others = [record.rows(Record("1_small", seed, {"Net": history(scores)}))
               for seed, scores in ((1, (80.5, 90.5, 92.5)), (2, (80.5, 90.5, 94.5)))]
     strange = record.rows(Record("1_small", 3, {"Net": history((1.5, 1.5, 1.5), recipe={"epochs": "4"})}))
-    record.RUNS.write_text(record.rows_text(pandas.concat([*others, strange])), "utf-8")
+    record.RUNS.write_text(keep.rows_text(pandas.concat([*others, strange])), "utf-8")
     record.forget()
     yield tmp_path
     monkeypatch.undo()
@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_record_is_read_as_it_was_written(folder):
     read = record.read_record("1_small")
     assert read["Net"] == history() and read.measures == {"moved": 12.5} and read["Net"].recipe == RECIPE
-    assert record.record_text(read) == (folder / "1_small.json").read_text("utf-8")
+    assert keep.record_text(read) == (folder / "1_small.json").read_text("utf-8")
 
 
 def test_all_trainings_are_in_one_table_but_for_those_of_another_recipe(folder):
@@ -51,7 +51,7 @@ def test_all_trainings_are_in_one_table_but_for_those_of_another_recipe(folder):
     assert record.over_seeds("1_small", "Net", "best").to_dict() == {0: 91, 1: 92.5, 2: 94.5}
     row = record.trainings().iloc[0]
     assert row[["first", "best_epoch", "last_train", "test", "seconds"]].tolist() == [88, 2, 83, 90, 4.5]
-    assert record.rows_text(record.read_rows(record.RUNS)) == record.RUNS.read_text("utf-8")
+    assert keep.rows_text(record.read_rows(record.RUNS)) == record.RUNS.read_text("utf-8")
 
 
 @pytest.mark.parametrize("file, old, new", [

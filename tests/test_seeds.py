@@ -14,7 +14,7 @@ import pytest
 from project import NAME, edit, interrupted, run_py
 
 import studies
-from lab import data, publish, record, seeds, training
+from lab import data, keep, publish, record, seeds, training
 
 
 def seeds_in(tree, table, name):
@@ -65,9 +65,9 @@ def test_an_interrupted_study_keeps_its_finished_trainings(recorded):
 def test_a_notebook_needs_a_record_and_must_take_the_seed(monkeypatch):
     monkeypatch.setattr(publish, "_executed", lambda *_: (None, record.read_record("1_baseline")))
     assert publish.train("1_baseline", 0).seed == 0
-    with pytest.raises(publish.RunError, match="does not take its seed from the variable SEED"):
+    with pytest.raises(keep.RunError, match="does not take its seed from the variable SEED"):
         publish.train("1_baseline", 5)
-    monkeypatch.setattr(publish, "names", lambda: ["15_idea"])
+    monkeypatch.setattr(keep, "names", lambda: ["15_idea"])
     with pytest.raises(record.RecordError, match="no record yet; `python run.py --record 15_idea` makes it"):
         seeds.run(["15_idea"], [5])
 
@@ -75,7 +75,7 @@ def test_a_notebook_needs_a_record_and_must_take_the_seed(monkeypatch):
 def test_what_was_trained_on_the_digits_sample_is_refused_and_leaves_the_others(monkeypatch, capsys):
     made = record.read_record("5_gap")
     made["GapNet"].dataset = "digits sample"
-    monkeypatch.setattr(seeds, "here", lambda job: (job, [record.record_text(made)], ""))
+    monkeypatch.setattr(seeds, "here", lambda job: (job, [keep.record_text(made)], ""))
     assert seeds.run(["5_gap"], [97, 98]) == ["5_gap, seed 97", "5_gap, seed 98"]
     assert capsys.readouterr().err.count("GapNet was trained on the digits sample; only MNIST") == 2
 
@@ -116,7 +116,7 @@ def test_a_cluster_makes_every_training_once_though_a_worker_dies(recorded, clus
     assert seeds_in(recorded, "studies", "small") == {"rate 0.1": [1, 2], "rate 1e+30": [1, 2]}
     os.killpg(workers[1].pid, signal.SIGKILL)
     monkeypatch.setattr(seeds, "WAIT", 1)
-    with pytest.raises(publish.RunError, match="or it has no workers"):
+    with pytest.raises(keep.RunError, match="or it has no workers"):
         next(seeds.on_cluster([("5_gap", 97)], address))
 
 
@@ -125,7 +125,7 @@ def test_a_cluster_makes_every_training_once_though_a_worker_dies(recorded, clus
 def test_a_cluster_that_does_not_answer(monkeypatch, address):
     pytest.importorskip("distributed", reason="needs requirements-cluster.txt")
     monkeypatch.setattr(seeds, "WAIT", 1)
-    with pytest.raises(publish.RunError, match=f"no answer from the cluster at {address}, or it has no w"):
+    with pytest.raises(keep.RunError, match=f"no answer from the cluster at {address}, or it has no w"):
         next(seeds.on_cluster([("5_gap", 97)], address))
 
 
@@ -144,4 +144,4 @@ def test_rows_are_of_the_trainings_that_the_study_makes(name):
 
 def test_rows_are_as_run_py_writes_them():
     for path in (record.RUNS, record.STUDIES):
-        assert path.read_text() == record.rows_text(record.read_rows(path))
+        assert path.read_text() == keep.rows_text(record.read_rows(path))
