@@ -1,24 +1,20 @@
-"""The pictures: of a training, of many seeds, of digits, of what a network does; and those of README.
+"""The pictures: of a training, of many seeds, of digits, of what a network does; README's are in pictures.py.
 
 Each function draws one matplotlib figure, which `show`, in the line after it, shows with a text for those who
 cannot see it. Looking changes nothing: a network is asked in a copy, and the random stream goes on as if
 nothing had been drawn; only `range_test` trains. Where a network lacks the layer that is to be shown,
-ValueError says so. Colours are those of Okabe and Ito, which colour-blind readers can tell apart, and no
-meaning rests on colour alone.
+ValueError says so. Colours are those of Okabe and Ito; no meaning rests on colour alone.
 """
 
 import copy
-import re
-from itertools import product, zip_longest
+from itertools import zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 import torch
-from cycler import cycler
 from IPython.display import display
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 from torch import nn
 
 from lab.record import often_misread, over_seeds, trainings
@@ -27,12 +23,11 @@ from utils import BLACK, CLASSES, MEAN, STD, Split, batches, evaluate, predict, 
 
 BLUE, ORANGE, GREEN, PURPLE, GREY, *_ = COLOURS = [
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666", "#56B4E9", "#E69F00", "black", "#8C564B"]
-LINES = cycler(color=COLOURS, linestyle=["-", "--", "-.", ":", "-", "--", "-.", ":", "--"])
+LINES = plt.cycler(color=COLOURS, linestyle=["-", "--", "-."] * 3)
 INK = {"cmap": "gray_r", "vmin": BLACK, "vmax": (1 - MEAN) / STD}   # of a normalised image
 
 plt.rcParams |= {"figure.dpi": 100, "figure.constrained_layout.use": True, "axes.prop_cycle": LINES,
-                 "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.3, "font.size": 13,
-                 "legend.frameon": False}
+                 "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.3, "font.size": 13}
 
 
 def show(alt):
@@ -43,8 +38,7 @@ def show(alt):
 
 def chart(title, xlabel, ylabel, size=(9, 4.8), **settings):
     """Return axes with labels and a grid."""
-    _, axis = plt.subplots(figsize=size)
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **settings)
+    axis = plt.figure(figsize=size).add_subplot(title=title, xlabel=xlabel, ylabel=ylabel, **settings)
     axis.grid()
     return axis
 
@@ -57,32 +51,18 @@ def _gallery(pictures, columns, heading=""):
         axis.axis("off")
         if picture:
             title, pixels, settings = picture
-            axis.imshow(pixels.cpu(), **settings)
+            axis.imshow(pixels.cpu().numpy(), **settings)
             axis.set_title(title, fontsize=10)
     figure.suptitle(heading)
 
 
 def name_points(axis, points):
-    """Write (name, x, y, colour) of each point at the first free place; the axes must have their limits."""
-    axis.figure.draw_without_rendering()   # so that places on the page are known
-    at = [axis.transData.transform((x, y)) for _, x, y, _ in points]
-    taken, frame = [Bbox([place - 8, place + 8]) for place in at], axis.get_window_extent()
-    for name, x, y, colour in points:
-        text = axis.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", color=colour,
-                             fontsize=10)
-        for up, side in product((0, 10, -10, 25, -25, 40, -40, 60, -60), (1, -1)):
-            place = side * (8 if abs(up) < 25 else 20), up
-            text.set(position=place, horizontalalignment="left" if side > 0 else "right")
-            box = text.get_window_extent().padded(1)
-            if frame.count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
-                break   # if no place is free, the last one has to do
-        taken.append(box)
-        if abs(up) > 10:
-            axis.annotate("", (x, y), place, textcoords="offset points",
-                          arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.5})
+    """Write the names of points (name, x, y, colour) in a column beside the axes, with a line to each."""
+    points = sorted(points, key=lambda point: point[2])   # so that few lines cross
+    for height, (name, x, y, colour) in zip(np.linspace(0, 1, len(points)), points):
+        axis.annotate(name, (x, y), (1.02, height), textcoords="axes fraction", va="center", color=colour,
+                      fontsize=10, arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4})
 
-
-# ---------------------------------------------------------------- of trainings
 
 def _each(histories, field):
     """Name what the entries of {label: History} have in `field`: "MNIST", or "validation" for scored_on."""
@@ -99,19 +79,17 @@ def _by_epoch(histories, field):
 def plot_error(axis, histories, split):
     """Draw the error by epoch on images of a split, on a log scale; of a training without scores nothing."""
     error = 100 - _by_epoch(histories, "train_accuracy" if split == "training" else "accuracy")
-    axis.plot(error, marker="o", markersize=4, label=list(error))
-    axis.set(xlabel="epoch", ylabel=f"error on {split} images, %", yscale="log")
+    error.plot(ax=axis, marker="o", markersize=4, logy=True, grid=True, legend=False, xlabel="epoch",
+               ylabel=f"error on {split} images, %")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.yaxis.set(major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), major_formatter="{x:g}",
                    minor_locator=NullLocator())
-    axis.grid()
 
 
 def training_curves(histories, target=None):
     """Draw the error on training and held-out images by epoch, a line per entry of {label: History}.
 
-    The first entry is the run in question, the others are drawn to compare with; `target` is an accuracy in
-    percent. Raises ValueError where a training was stopped in its first epoch.
+    `target` is an accuracy in percent. Raises ValueError where a training was stopped in its first epoch.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharex=True, sharey=True)
     for axis, split in zip(axes, ("training", _each(histories, "scored_on"))):
@@ -119,21 +97,13 @@ def training_curves(histories, target=None):
     if target:
         axis.axhline(100 - target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    first, title = next(iter(histories.values())), _each(histories, "dataset")
-    if first.trained < len(first):
-        title += f", epochs {first.trained + 1} to {len(first)} from the record"
-    figure.suptitle(title)
+    figure.suptitle(_each(histories, "dataset"))
 
 
 def rate_and_error(histories):
-    """Draw the learning rate of each epoch over the held-out error, a line per entry of {label: History}.
-
-    A dotted line marks each fall of a rate.
-    """
-    rates = _by_epoch(histories, "lr")
-    _, (above, below) = plt.subplots(2, 1, figsize=(9, 6), sharex=True)
-    rates.plot(ax=above, drawstyle="steps-mid", ylabel="learning rate", ylim=(0, None),
-               title=_each(histories, "dataset"))
+    """Draw the rates of {label: History} over the held-out error; a dotted line marks each fall of a rate."""
+    rates, (_, (above, below)) = _by_epoch(histories, "lr"), plt.subplots(2, 1, figsize=(9, 6), sharex=True)
+    rates.plot(ax=above, drawstyle="steps-mid", ylabel="learning rate", title=_each(histories, "dataset"))
     plot_error(below, histories, _each(histories, "scored_on"))
     for epoch in rates.index[(rates.diff() < 0).any(axis=1)]:
         below.axvline(epoch - 0.5, color=GREY, linestyle=":")
@@ -172,17 +142,16 @@ def spread(results, labels, column="test"):
     10,000 images may lie from the mean, one standard deviation to either side.
     """
     scored_on = column if column == "test" else _each(results.runs, "scored_on")
-    axis = chart("MNIST: every seed, after its last epoch", f"{scored_on} accuracy, %", "",
-                 (10, 1.1 * len(labels) + 1.9), ylim=(len(labels) - 0.5, -0.5))
+    axis = chart("seeds (dots), mean ± binomial deviation (diamond), target (stroke)",
+                 f"MNIST, {scored_on} accuracy, %", "", (10, 1.1 * len(labels) + 1.5))
     for row, label in enumerate(labels):
-        accuracies = results.over_seeds(label, column)
-        mean, goal = accuracies.mean(), target(results.notebook, label, column)
-        beside = row + np.linspace(-0.2, 0.2, len(accuracies))   # seeds of the same accuracy stay apart
-        seeds, = axis.plot(accuracies, beside, "o", color=BLUE, alpha=0.7)
-        bar = axis.errorbar(mean, row, xerr=binomial(mean), fmt="d", color=ORANGE, capsize=8, markersize=9)
-        axis.plot(goal, row, "k|", markersize=40)
-    axis.set_yticks(range(len(labels)), [re.sub(r"^(\d+)_\w+/", r"step \1: ", label) for label in labels])
-    axis.figure.legend([seeds, bar, axis.lines[-1]], loc=)
+        accuracies, goal = results.over_seeds(label, column), target(results.notebook, label, column)
+        mean, beside = accuracies.mean(), row + np.linspace(-0.2, 0.2, len(accuracies))
+        axis.plot(accuracies, beside, "o", color=BLUE, alpha=0.7)
+        axis.errorbar(mean, row, xerr=binomial(mean), fmt="d", color=ORANGE, capsize=8, markersize=9)
+        axis.vlines(goal or [], row - 0.3, row + 0.3, color="black")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
 
 
 def against(study, xlabel, runs, column="last"):
@@ -192,69 +161,52 @@ def against(study, xlabel, runs, column="last"):
     """
     table = trainings()
     scored_on = column if column == "test" else table.loc[table["notebook"] == study, "scored_on"].iloc[0]
-    axis = chart("MNIST: every seed (dots) and the mean (line)", xlabel, f"{scored_on} accuracy, %",
-                 xscale="log")
+    axis = chart("MNIST: every seed and the mean", xlabel, f"{scored_on} accuracy, %", xscale="log")
     for line, of in runs.items():
-        seeds = pandas.DataFrame({number: over_seeds(study, run, column, table) for number, run in of.items()})
+        seeds = pandas.DataFrame({number: over_seeds(study, of[number], column, table) for number in of})
         mean, = axis.plot(seeds.mean(), label=line)
         axis.plot(seeds.T, "o", color=mean.get_color(), alpha=0.5)
     axis.set_xticks(list(of), [f"{number:,}" for number in of])
-    axis.xaxis.set_minor_locator(NullLocator())
     axis.legend()
 
 
 def accuracy_against_seconds(results, labels):
-    """Draw the mean accuracy of recorded runs, on what scores the epochs, against their median seconds."""
-    axis = chart("MNIST: mean and standard deviation over seeds", "seconds of training, median over seeds",
-                 f"{_each(results.runs, 'scored_on')} accuracy, %", (10, 6.5), xscale="log", xmargin=0.3)
+    """Draw mean and deviation of the accuracy of recorded runs against the median seconds of training."""
+    axis = chart("MNIST: every run's mean and standard deviation over seeds", "median seconds of training",
+                 f"{_each(results.runs, 'scored_on')} accuracy, %", (10, 6.5))
     points = []
     for label in labels:
         accuracies, seconds = (results.over_seeds(label, column) for column in ("last", "seconds"))
         points.append((label, seconds.median(), accuracies.mean(), BLUE))
         axis.errorbar(*points[-1][1:3], accuracies.std(), fmt="o", color=BLUE, capsize=3)
-    axis.xaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), major_formatter="{x:g}",
-                   minor_locator=NullLocator())
     name_points(axis, points)
 
-
-# ---------------------------------------------------------------- of digits
 
 def augmented_sheet(data, augment):
     """Show eight training images and under each what `augment` makes of it, three times."""
     images, labels = (part[:8].cpu() for part in data.train)
     with torch.random.fork_rng(devices=[]):
         rows = torch.cat([images, *(augment(images) for _ in range(3))])
-    titles = [*labels.tolist(), *[""] * 24]
-    _gallery([(title, image[0], INK) for title, image in zip(titles, rows)], 8,
-             f"{data.name}: first row as it is, below it augmented")
-
-
-def _answers(net, data):
-    """Return labels of the test images, what a copy of `net` reads, and with what confidence, on the CPU."""
-    confidence, read = predict(copy.deepcopy(net), data.test.images).exp().max(1)
-    return data.test.labels.cpu(), read.cpu(), confidence.cpu()
+    _gallery([(title, image[0], INK) for title, image in zip_longest(labels.tolist(), rows)], 8, data.name)
 
 
 def confusion(net, data):
     """Draw how often `net` reads which digit as which on the test set, without the correct answers."""
     from sklearn.metrics import ConfusionMatrixDisplay  # here, for it takes a second
-
-    labels, read, _ = _answers(net, data)
-    classes, wrong = torch.cat([data.train.labels.cpu(), labels, read]).unique(), labels != read
+    labels, read = data.test.labels.cpu(), predict(copy.deepcopy(net), data.test.images).argmax(1).cpu()
+    classes, wrong = torch.cat([data.train.labels.cpu(), labels, read]).unique().tolist(), labels != read
     _, axis = plt.subplots(figsize=(8, 8))
-    ConfusionMatrixDisplay.from_predictions(labels[wrong], read[wrong], labels=classes, cmap="Blues",
-                                            colorbar=False, ax=axis)
-    axis.set(title=f"{data.name}: {wrong.sum():,} mistakes of {type(net).__name__} in {len(labels):,}",
-             xlabel="predicted", ylabel="true")
+    ConfusionMatrixDisplay.from_predictions(labels, read, labels=classes, sample_weight=wrong, ax=axis,
+                                            cmap="Blues", colorbar=False)
+    axis.set_title(f"{data.name}: {wrong.sum():,} mistakes of {type(net).__name__} in {len(labels):,}")
 
 
 def mistakes(net, data):
     """Show the 16 test images that `net` misreads with the greatest confidence."""
-    labels, read, confidence = _answers(net, data)
-    wrong = sorted((read != labels).nonzero().flatten().tolist(), key=lambda place: -confidence[place])
-    _gallery([(f"true {labels[place]}, read as {read[place]} ({100 * confidence[place]:.0f} %)",
-               data.test.images[place, 0], INK) for place in wrong[:16]], 4,
-             f"{data.name}: the most confident mistakes of {type(net).__name__}")
+    confidence, read = predict(copy.deepcopy(net), data.test.images).exp().max(1)
+    wrong = [place for place in confidence.argsort(descending=True) if read[place] != data.test.labels[place]]
+    _gallery([(f"true {data.test.labels[place]}, read as {read[place]} ({100 * confidence[place]:.0f} %)",
+               data.test.images[place, 0], INK) for place in wrong[:16]], 4, f"{data.name}: worst mistakes")
 
 
 def misread_sheet(data, misread):
@@ -269,57 +221,45 @@ def misread_sheet(data, misread):
              f"{data.name}: {len(often)} images that half of {len(misread)} seeds misread; *: doubtful label")
 
 
-# ---------------------------------------------------------------- of what a network does
-
 @torch.no_grad()
-def outputs(net, images, training=False):
+def outputs(net, images, training=False, first=nn.Module):
     """Return [(layer, its output for `images` (N, 1, 28, 28))] for the layers in `net.layers`, on the CPU.
 
     training: as in training, where batch norm and dropout act. The layers are copies, `net` stays as it is.
+    They begin with the first one of the kind `first` that gives maps; ValueError where there is none.
     """
     layers, x, found = copy.deepcopy(net.layers).cpu().train(training), images.cpu(), []
     with torch.random.fork_rng(devices=[]):
         for _, layer in layers.named_modules(remove_duplicate=False):   # SharedNet runs one layer five times
             if not list(layer.children()):
                 x = layer(x)
-                found.append((layer, x))
+                if found or isinstance(layer, first) and x.ndim == 4:
+                    found.append((layer, x))
+    if not found:
+        raise ValueError(f"this picture needs a network with a {first.__name__} that gives maps: choose one")
     return found
 
 
-def _from(kind, net, image):
-    """Return the `outputs` from the first layer of a kind on that gives maps, or raise ValueError."""
-    layers = outputs(net, image[None])
-    for place, (layer, x) in enumerate(layers):
-        if isinstance(layer, kind) and x.ndim == 4:
-            return layers[place:]
-    raise ValueError(f"this picture needs a network with a {kind.__name__} that gives maps; here is none")
-
-
 def filters_and_maps(net, image):
-    """Draw eight filters of the first convolution over what it and the next layer make of `image` (1, 28, 28).
-    """
-    layers = _from(nn.Conv2d, net, image)
+    """Draw eight filters of the first convolution over maps of `image` (1, 28, 28) after the next layer."""
+    layers = outputs(net, image[None], first=nn.Conv2d)
     filters, (after, (maps,)) = layers[0][0].weight.detach()[:8, 0], layers[:2][-1]
     signs = {"cmap": "RdBu_r", "vmin": -filters.abs().max(), "vmax": filters.abs().max()}
     _gallery([None, *(("", weights, signs) for weights in filters), ("input", image[0], INK),
               *(("", one, {"cmap": "gray_r", "vmin": 0}) for one in maps[:8])], len(filters) + 1,
-             f"filters (red: positive, blue: negative) and the maps after {type(after).__name__}")
+             f"filters (red: positive, blue: negative), and maps after {type(after).__name__}")
 
 
 def logit_windows(image):
     """Draw the last 4 x 4 map of LightNet, and on `image` (1, 28, 28) what its first two cells see."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4))
+    _gallery([("channel 0 of the last map", torch.zeros(4, 4), {"cmap": "gray_r"}),
+              ("windows of 22 x 22 pixels", image[0], INK)], 2)
+    left, right = plt.gcf().axes
     for cell, (row, column) in enumerate(np.ndindex(4, 4)):
         left.text(column, row, f"logit {cell}" if cell < CLASSES else "no class", ha="center", va="center")
-    right.imshow(image[0].cpu(), **INK)
-    for cell, colour in enumerate((BLUE, ORANGE)):   # what neighbours see is two pixels apart
-        for axis, corner, side in ((left, cell, 1), (right, 2 * cell, 22)):
-            axis.add_patch(plt.Rectangle((corner - 0.5, -0.5), side, side, fill=False, ec=colour, linewidth=3,
-                                         label=f"logit {cell}"))
-    left.set(title="channel 0 of the last map", xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal")
-    right.set_title("windows of 22 x 22 pixels")
-    left.axis("off"), right.axis("off")
-    right.legend()
+    for cell, colour in enumerate((BLUE, ORANGE)):   # what neighbours see lies two pixels apart
+        for axis, start, side in ((left, cell, 1), (right, 2 * cell, 22)):
+            axis.add_patch(plt.Rectangle((start - 0.5, -0.5), side, side, fill=False, ec=colour, linewidth=3))
 
 
 def activations(nets, images):
@@ -328,8 +268,7 @@ def activations(nets, images):
     images: (N, 1, 28, 28), a batch as in training. The size is the standard deviation over the batch, all
     channels and positions.
     """
-    axis = chart("How large the numbers are that go into each ReLU or SiLU", "block", "standard deviation",
-                  yscale="log")
+    axis = chart("What goes into each ReLU or SiLU", "block", "standard deviation", yscale="log")
     for label, net in nets.items():
         layers = outputs(net, images, training=True)
         sizes = [x.std().item() for (_, x), (after, _) in zip(layers, layers[1:])
@@ -340,13 +279,12 @@ def activations(nets, images):
 
 def dropped(net, image):
     """Draw a map of `image` (1, 28, 28) before dropout, what four random masks leave, and what is used."""
-    dropout, (maps,) = _from(nn.Dropout, net, image)[0]
+    dropout, (maps,) = outputs(net, image[None], first=nn.Dropout)[0]
     whole = maps[maps.sum((1, 2)).argmax()]   # the strongest of them
     with torch.random.fork_rng(devices=[]):
         masked = [("in training", nn.functional.dropout(whole, dropout.p)) for _ in range(4)]
     shades = {"cmap": "gray_r", "vmin": 0, "vmax": whole.max() / (1 - dropout.p)}
-    _gallery([(*part, shades) for part in [("before", whole), *masked, ("in use", whole)]], 6,
-             f"dropout of {dropout.p:g}")
+    _gallery([(*part, shades) for part in [("before", whole), *masked, ("in use", whole)]], 6)
 
 
 def class_maps(net, image):
@@ -366,15 +304,14 @@ def weight_maps(net):
     size = outputs(net, torch.zeros(1, 1, 28, 28))[-1][1].shape[1:]
     weights = net.head.weight.detach().cpu().view(-1, *size)
     signs = {"cmap": "RdBu_r", "vmin": -weights.abs().max(), "vmax": weights.abs().max()}
-    _gallery([("" if channel else str(digit), weights[digit, channel], signs)
-              for channel in range(size[0]) for digit in range(len(weights))], len(weights),
-             f"weights of the head: {len(weights)} digits x {' x '.join(map(str, size))}")
+    _gallery([("" if channel else digit, weights[digit, channel], signs)
+              for channel, digit in np.ndindex(size[0], len(weights))], len(weights), "weights of the head")
 
 
 def moved(net, split, rows, columns):
     """Return the accuracy in percent on images moved `rows` pixels down and `columns` pixels right."""
-    split = split._replace(images=torch.roll(split.images, (rows, columns), (2, 3)))
-    return evaluate(copy.deepcopy(net), split).accuracy
+    images = torch.roll(split.images, (rows, columns), (2, 3))
+    return evaluate(copy.deepcopy(net), split._replace(images=images)).accuracy
 
 
 def shifts(nets, split):
@@ -383,10 +320,9 @@ def shifts(nets, split):
     figure, axes = plt.subplots(1, len(nets), figsize=(5.2 * len(nets), 5.2), squeeze=False)
     for axis, (label, net) in zip(axes.flat, nets.items()):
         table = np.array([[moved(net, few, dy, dx) for dx in places] for dy in places])
-        axis.imshow(table, vmin=0, vmax=100, extent=(-7, 7, 7, -7))
+        axis.imshow(table, "Blues", vmin=0, vmax=150, extent=(-7, 7, 7, -7))   # black can be read on all
         for (row, column), value in np.ndenumerate(table):
-            axis.text(places[column], places[row], f"{value:.0f}", ha="center", va="center",
-                      color="black" if value > 60 else "white")
+            axis.text(places[column], places[row], f"{value:.0f}", ha="center", va="center")
         axis.set(title=label, xlabel="pixels to the right", ylabel="pixels down")
     figure.suptitle(f"accuracy, %, on {len(few.labels):,} moved test images")
 
@@ -394,28 +330,23 @@ def shifts(nets, split):
 def against_angle(nets, data):
     """Draw the accuracy on test images that are all turned by one angle, a line per {label: network}."""
     from torchvision.transforms.functional import InterpolationMode, rotate  # here, for it takes seconds
-
-    few, table = Split(*(part[:2_000] for part in data.test)), pandas.DataFrame(columns=list(nets))
+    few, table = Split(*(part[:2_000] for part in data.test)), {}
     for angle in range(-60, 61, 10):
         turned = few._replace(images=rotate(few.images, angle, InterpolationMode.BILINEAR, fill=BLACK))
-        table.loc[angle] = [moved(net, turned, 0, 0) for net in nets.values()]
-    table.plot(title=f"{data.name}: {len(few.labels):,} test images, all turned by one angle", marker="o",
-               xlabel="angle, degrees", ylabel="test accuracy, %", figsize=(9, 4.8), grid=True)
+        table[angle] = [moved(net, turned, 0, 0) for net in nets.values()]
+    axis = chart(f"{data.name}: {len(few.labels):,} turned images", "angle, degrees", "test accuracy, %")
+    pandas.DataFrame(table, list(nets)).T.plot(ax=axis, marker="o")
 
 
 def reliability(probabilities, data):
-    """Draw how often the first N test images are read right against how sure the `probabilities` (N, 10) are.
-
-    The images are grouped by confidence, the largest of their probabilities.
-    """
-    confidence, answers = probabilities.cpu().max(1)
-    right = answers == data.test.labels[:len(answers)].cpu()
-    names = "0 to 50", "50 to 70", "70 to 90", "90 to 97", "97 to 99", "99 to 99.9", "99.9 to 100"
+    """Draw how often the first N test images are read right, by their largest of `probabilities` (N, 10)."""
+    confidence, read = probabilities.cpu().max(1)
+    right = read == data.test.labels[:len(read)].cpu()
     table = pandas.DataFrame({"right": 100.0 * right, "confidence": 100 * confidence.clamp(max=1)})
-    groups = table.groupby(pandas.cut(table["confidence"], [0, 50, 70, 90, 97, 99, 99.9, 100], labels=names),
-                           observed=False)
-    axis = chart(f"{data.name}: read right (bars), mean confidence (diamonds), images (numbers)",
-                  "confidence, %", "%", ylim=(0, 105))
+    edges = 0, 50, 70, 90, 97, 99, 99.9, 100
+    names = [f"{low} to {high}" for low, high in zip(edges, edges[1:])]
+    groups = table.groupby(pandas.cut(table["confidence"], edges, labels=names), observed=False)
+    axis = chart(f"{data.name}: read right (bars), mean confidence (diamonds)", "confidence, %", "%")
     bars = axis.bar(names, groups["right"].mean(), color=BLUE, alpha=0.6)
     axis.bar_label(bars, [f"{count:,}" for count in groups.size()], label_type="center")
     axis.plot(names, groups["confidence"].mean(), "D", color=ORANGE)
@@ -426,10 +357,10 @@ def parameters_by_layer(nets):
     figure, axes = plt.subplots(1, len(nets), figsize=(10, 4.5), sharex=True, squeeze=False)
     for axis, (label, net) in zip(axes.flat, nets.items()):
         weights = [weight for weight in net.parameters() if weight.ndim > 1]
-        counts, total = [weight.numel() for weight in weights], count_parameters(net)
-        names = [" x ".join(map(str, weight.shape)) for weight in weights] + ["biases, batch norm"]
-        bars = axis.barh(range(len(names)), [*counts, total - sum(counts)], color=BLUE)
-        axis.bar_label(bars, fmt=" {:,.0f}")
-        axis.set_yticks(range(len(names)), names)
-        axis.set(title=f"{label}: {total:,}", ylim=(len(names) - 0.5, -0.5), xmargin=0.2)
+        counts = [weight.numel() for weight in weights]
+        total = sum(weight.numel() for weight in net.parameters())
+        names = [*(" x ".join(map(str, weight.shape)) for weight in weights), "biases, batch norm"]
+        bars = pandas.Series([*counts, total - sum(counts)], names)[::-1].plot.barh(ax=axis, color=BLUE)
+        bars.bar_label(bars.containers[0], fmt=" {:,.0f}")
+        bars.set(title=f"{label}: {total:,}", xmargin=0.2)
     figure.supxlabel("parameters")

@@ -194,6 +194,7 @@ def draw():
 
     for name, figure in pictures.draw().items():
         figure.savefig(ROOT / "results" / f"{name}.png", dpi=100)
+        pictures.plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -89,12 +89,12 @@ def dropout_few_images(seed):
 def plateau_long(seed):
     """The plateau scheduler of step 6 in a run that is long enough for it to act, on validation."""
     data = load_mnist(pick_device(), validation=True)
-    for scheduled in (True, False):
+    for run in ("plateau scheduler", "constant rate"):
         net = seeded(seed, data, SchedulerNet)
         optimizer = sgd(net, 0.3)
         plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=3, factor=0.5)
-        yield Trial("plateau scheduler" if scheduled else "constant rate", net, data, optimizer,
-                    plateau if scheduled else None, epochs=40, augment=Augment(rotation=7))
+        schedule = plateau if run == "plateau scheduler" else None
+        yield Trial(run, net, data, optimizer, schedule, epochs=40, augment=Augment(rotation=7))
 
 
 # ---------------------------------------------------------------- two claims that nobody here reached

@@ -206,22 +206,20 @@ def fit(net, data, optimizer, scheduler=None, epochs=15, batch_size=128, augment
     augment: a function of a batch of images, such as `Augment(rotation=10)`.
     autocast: compute in 16 bits where the device does so natively, else change nothing.
     loss: a function of log-probabilities and labels; the losses that are printed are always `nll_loss`.
-    checkpoint_file: write the whole state there after every epoch; resume: continue from that file,
-    as if the training had never stopped.
+    checkpoint_file: write the whole state there after every epoch; resume: continue from that file.
 
-    On a CPU, batch norm and dropout are computed by faster code with the same results; afterwards the
-    network has its layers, its layout in memory and its mode, train or eval, as before. Without a
-    held-out split nothing is scored. Interrupted from the keyboard, it returns the epochs so far.
-    Raises ValueError or TypeError before any work for what would go wrong silently or late, CheckpointError
-    for a file that cannot be resumed, FloatingPointError, with epoch and rate, where a loss is no number.
-    Whatever is raised after the first epoch has the epochs so far as its `history`.
+    On a CPU, batch norm and dropout are computed by faster code; afterwards the network is as it was made.
+    Interrupted from the keyboard, it returns the epochs so far. Raises ValueError or TypeError before any
+    work for what would go wrong silently or late, CheckpointError for a file that cannot be resumed,
+    FloatingPointError where a loss is no number; what is raised later has the epochs so far as `history`.
     """
     training.check_training(net, data, optimizer, scheduler, epochs, batch_size, checkpoint_file, resume)
     recipe = training.describe(net, data, optimizer, scheduler, epochs, batch_size, augment, autocast, loss)
-    history = History(dataset=data.name, network=type(net).__name__, parameters=count_parameters(net),
-                      planned=epochs, scored_on=data.scored_on, seed=torch.initial_seed(), recipe=recipe)
+    count = sum(parameter.numel() for parameter in net.parameters())
+    history = History(dataset=data.name, network=type(net).__name__, parameters=count, planned=epochs,
+                      scored_on=data.scored_on, seed=torch.initial_seed(), recipe=recipe)
     parts = {"net": net, "optimizer": optimizer, **({"scheduler": scheduler} if scheduler else {})}
-    stop = trained_here(history)   # what comes after it is taken from the record
+    stop = trained_here(history) if training.mode() else epochs   # the rest is taken from the record
     if stop < epochs:
         checkpoint_file, resume = None, False
     elif training.mode() == "record":

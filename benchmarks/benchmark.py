@@ -4,17 +4,17 @@
     python benchmarks/benchmark.py --record    keep them, too: in measured.json, README.md and benchmark.png
 
 Each training runs in a process of its own, so that none finds the memory of another, and a cold start is one.
+A GPU loads a kernel when it is first asked for: there, the process trains once before it measures.
 """
 
 import argparse
 import contextlib
 import io
 import json
-import multiprocessing
 import statistics
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -53,6 +53,7 @@ def usual(network):
     net = getattr(model, network)().to(device).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     start = time.perf_counter()
+    hits = 0
     for x, y in images:
         x, y = x.to(device), y.to(device)
         optimizer.zero_grad()
@@ -60,7 +61,8 @@ def usual(network):
         loss = F.nll_loss(log_probabilities, y)
         loss.backward()
         optimizer.step()
-        loss.item(), (log_probabilities.argmax(1) == y).sum().item()   # for the bar that such a loop shows
+        hits += (log_probabilities.argmax(1) == y).sum().item()
+        loss.item()   # for the bar that such a loop shows
     return {"seconds": time.perf_counter() - start}
 
 
@@ -117,11 +119,15 @@ def goal(name, seed):
     set_seed(seed)
     net = getattr(model, network)().to(data.train.labels.device)
     optimizer, scheduler = one_cycle(net, len(data.train.labels), epochs, 512, lr=0.04, muon_lr=0.15)
-    smoothed = lambda log_probs, labels: F.nll_loss(log_probs, labels).lerp(-log_probs.mean(), 0.1)
+    smoothed = lambda log_probabilities, labels: (
+        F.nll_loss(log_probabilities, labels).lerp(-log_probabilities.mean(), 0.1))
     history = fit(net, data.unscored(), optimizer, scheduler, epochs, 512, augment, autocast=True,
                   loss=smoothed)
     return {"seconds": sum(epoch.seconds for epoch in history),
             "accuracy": score_once(history, net, data.test, autocast=True)}
+
+
+MEASURES = {measure.__name__: measure for measure in (usual, ours, layers, last_version, goal)}
 
 
 # ---------------------------------------------------------------- one run
@@ -129,20 +135,21 @@ def goal(name, seed):
 def apart(measure, *arguments):
     """Run `measure` in a process of its own; return its figures and, on a CPU, `cold`: its seconds."""
     start = time.perf_counter()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        result = process.submit(quietly, measure, *arguments).result()
+    done = subprocess.run([sys.executable, __file__, "--measure", measure, json.dumps(arguments)],
+                          check=True, stdout=subprocess.PIPE, text=True)
+    result = json.loads(done.stdout)
     if pick_device().type == "cpu":
         result["cold"] = time.perf_counter() - start
-    print(measure.__name__, *arguments, {name: round(value, 2) for name, value in result.items()}, flush=True)
+    print(measure, *arguments, {name: round(value, 2) for name, value in result.items()}, flush=True)
     return result
 
 
 def quietly(measure, *arguments):
     """Return what `measure` returns, on a GPU the second time, without its lines and bars."""
     with contextlib.redirect_stdout(io.StringIO()) as nowhere, contextlib.redirect_stderr(nowhere):
-        if pick_device().type != "cpu":   # a GPU loads a kernel when it is first asked for
-            measure(*arguments)
-        return measure(*arguments)
+        if pick_device().type != "cpu":
+            MEASURES[measure](*arguments)
+        return MEASURES[measure](*arguments)
 
 
 def compared(networks, sides, repeats):
@@ -157,16 +164,16 @@ def compared(networks, sides, repeats):
 
 def measure_all(repeats=3, seeds=range(10)):
     """Return every figure of this machine."""
-    epochs = compared(NETWORKS, {"usual": [usual], "ours": [ours]}, repeats)
+    epochs = compared(NETWORKS, {"usual": ["usual"], "ours": ["ours"]}, repeats)
     goals = {name: [] for name in (LAST, *GOALS)}
     for seed in seeds:
-        goals[LAST].append(apart(last_version, seed))
+        goals[LAST].append(apart("last_version", seed))
         for name in GOALS:
-            goals[name].append(apart(goal, name, seed))
+            goals[name].append(apart("goal", name, seed))
     figures = {**environment(), "torchvision": torchvision.__version__, "epochs": epochs, "goals": goals}
     if pick_device().type == "cpu":   # elsewhere there are no faster layers
         networks = [name for name in vars(model) if name.endswith("Net") and name != "DigitNet"]
-        kinds = {kind: [layers, kind] for kind in ("torch.nn", "faster")}
+        kinds = {kind: ["layers", kind] for kind in ("torch.nn", "faster")}
         figures["layers"] = compared(networks, kinds, repeats)
     return figures
 
@@ -175,7 +182,8 @@ def measure_all(repeats=3, seeds=range(10)):
 
 def page(text, measured):
     """Return the page `text` with the tables of all machines in `measured` between its marks."""
-    before, after = text.split(START)[0], text.split(END)[1]
+    before, rest = text.split(START)
+    _, after = rest.split(END)
     return "\n\n".join([before + START, *(section(*machine) for machine in measured.items()), END + after])
 
 
@@ -193,11 +201,11 @@ def section(machine, m):
 
 def beside(what, compared, first, second, digits):
     """Write a table of both sides' median seconds for each network, and how many times the second's."""
-    lines = []
-    for network, sides in compared.items():
-        slow, fast = statistics.median(sides[first]), statistics.median(sides[second])
-        lines.append([network, f"{slow:.1f}", f"{fast:.1f}", f"**{slow / fast:.{digits}f}**"])
-    return table([what, f"{first}, s", f"{second}, s", f"{first} / {second}"], lines)
+    medians = {network: [statistics.median(sides[side]) for side in (first, second)]
+               for network, sides in compared.items()}
+    return table([what, f"{first}, s", f"{second}, s", f"{first} / {second}"],
+                 [[network, f"{slow:.1f}", f"{fast:.1f}", f"**{slow / fast:.{digits}f}**"]
+                  for network, (slow, fast) in medians.items()])
 
 
 def goal_line(name, goals):
@@ -237,7 +245,11 @@ def main():
     parser = argparse.ArgumentParser(description="Measure how fast training is, and print the tables.")
     parser.add_argument("--record", action="store_true", help="keep what is measured, in benchmarks/")
     parser.add_argument("--page", action="store_true", help="measure nothing: write tables and picture anew")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)   # what `apart` asks a process for
     options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(quietly(options.measure[0], *json.loads(options.measure[1]))))
+        return
     measured = json.loads((HERE / "measured.json").read_text())
     if not options.page:
         mnist.load()   # or say what is missing: the digits sample would measure nothing

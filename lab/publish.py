@@ -152,6 +152,8 @@ TO_FILL = {
     "Results": "nothing, or a word that is needed to read the table.",
     "Analysis": "what came out, a missed target included; each number with its source, such as"
                 ' `<!--= run("IdeaNet").last -->`, each sentence that rests on it with its condition.',
+    "By hand": "a line or two that the reader writes, the solution folded; or leave it out.",
+    "For graders": "nothing; summary, check and receptive field stand below.",
     "Try it": "two small changes that a reader can make, and what to expect.",
 }
 

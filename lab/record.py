@@ -195,8 +195,8 @@ def find(history):
             other += [f"seed: {record.seed} in the record, {seed} here"] if record.seed != seed else []
             what = f"the one most like it is {notebook}, {label}; what differs is {'; '.join(other[:3])}"
             nearest = min(nearest, (len(other), what))
-    raise RecordError(f"this training ({wanted}, seed {seed}) is not recorded: {nearest[1]}. Train it with"
-                      " `python run.py`, or record it with `python run.py --record`")
+    raise RecordError(f"this training ({wanted}, seed {seed}) is not recorded: {nearest[1]}. `python"
+                      " run.py --record NAME` records the runs that the notebook gives to Results")
 
 
 def trained_here(history):

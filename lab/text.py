@@ -69,8 +69,9 @@ def vocabulary(notebook=None):
     worth(idea), cost(idea): the Difference that an idea of ideas.csv makes, and the same with the other sign.
     all_are(verdict, *ideas): whether all of these ideas have this verdict. study(name): the rows of a study.
     measure(name): a figure that the notebook measured. minutes(notebook): of training its runs once.
+    next_run(column): the range in which one more seed would lie with 95 % confidence, as (low, high).
     misread(run): {place: seeds} of the test images that half of its seeds misread; doubtful(run): of these,
-    how many have a doubtful label. trainings(): the table of all. all, any, abs, len, max, min, ...
+    how many have a doubtful label. all, any, abs, len, max, min, ...
     """
     def place(name):
         there, _, rest = name.partition("/")
@@ -83,10 +84,9 @@ def vocabulary(notebook=None):
         there, which = place(name)
         return read_all()[there].measures[which]
 
-    def minutes(name=notebook):
-        chosen = read_all().values() if name == "all" else [read_all()[name]]
-        return round(sum(epoch.seconds for each in chosen for history in each.runs.values()
-                         for epoch in history) / 60)
+    def minutes(name):
+        runs = read_all()[name].runs.values()
+        return round(sum(epoch.seconds for history in runs for epoch in history) / 60)
 
     def misread(name):
         there, which = place(name)
@@ -103,8 +103,7 @@ def vocabulary(notebook=None):
 
     return {"run": run, "all_are": all_are, "study": study, "worth": claims.worth,
             "cost": lambda idea: -claims.worth(idea), "measure": measure, "minutes": minutes,
-            "misread": misread, "doubtful": doubtful, "trainings": trainings,
-            "next_run": claims.next_run, "read_all": read_all}
+            "misread": misread, "doubtful": doubtful, "next_run": claims.next_run}
 
 
 def written(value, form=None):

@@ -7,6 +7,9 @@ from skimage import filters, morphology, transform
 ROWS, COLUMNS = np.mgrid[-1:1:300j, -1:1:300j]   # the places on a page of 300 x 300
 EDGE = np.maximum(abs(ROWS), abs(COLUMNS))
 UNDERLINE = (abs(ROWS - 0.69) < 0.02) & (abs(COLUMNS) < 0.45)
+RULES = 0.7 * ((np.arange(300) + 20) % 40 < 2)[:, None]
+NOISE = np.random.default_rng(0).normal(0, 1, ROWS.shape)
+SPECKS = morphology.dilation(np.random.default_rng(0).random(ROWS.shape) < 0.0005, np.ones((3, 3)))
 TURNED = Image.Exif()
 TURNED[0x0112] = 6   # the file says that the camera was held on its side
 
@@ -23,36 +26,11 @@ def grey(ink, paper=235, dark=30):
     return Image.fromarray(np.clip(paper + np.clip(ink, 0, 1) * (dark - paper), 0, 255).astype("uint8"))
 
 
-def on_glass(ink, colour):
-    return Image.fromarray(np.dstack([*[np.full_like(ink, colour)] * 3, 255 * ink]).astype("uint8"), "RGBA")
-
-
-def coloured(ink):
-    return Image.fromarray(np.dstack([230 - 200 * ink, 220 - 160 * ink, 160 + 20 * ink]).astype("uint8"))
-
-
-def noise(sd):
-    return np.random.default_rng(0).normal(0, sd, ROWS.shape)
-
-
-def specks():
-    return morphology.dilation(np.random.default_rng(0).random(ROWS.shape) < 0.0005, np.ones((3, 3)))
-
-
-def every(pixels, thick=2):
-    """Return where lines lie that are `pixels` apart, along one side of a page."""
-    return (np.arange(len(ROWS)) + pixels // 2) % pixels < thick
-
-
-def ruled(ink):
-    return ink + 0.7 * every(40)[:, None]
-
-
-def on_a_desk(ink, degrees=8, desk=60):
+def on_a_desk(ink):
     """Return a page that lies askew on a dark desk."""
     ink = transform.resize(ink, (220, 220))
-    paper, ink = (transform.rotate(np.pad(part, 40), degrees) for part in (np.ones_like(ink), ink))
-    return grey(ink, desk + paper * (235 - desk), 35)
+    paper, ink = (transform.rotate(np.pad(part, 40), 8) for part in (np.ones_like(ink), ink))
+    return grey(ink, 60 + paper * 175, 35)
 
 
 def from_the_side(ink):
@@ -63,36 +41,31 @@ def from_the_side(ink):
 
 DISGUISES = {   # how the file ends; the picture of digit d, or of p, its page; perhaps options of `save`
     "light on dark": ("png", lambda d, p: grey(p, 20, 240)),
-    "black on transparent": ("png", lambda d, p: on_glass(p, 0)),
-    "light ink on transparent": ("png", lambda d, p: on_glass(p, 255)),
+    "black on transparent": ("png", lambda d, p: Image.merge("LA", (grey(p, 0, 0), grey(p, 0, 255)))),
+    "light ink on transparent": ("png", lambda d, p: Image.merge("LA", (grey(p, 255, 255), grey(p, 0, 255)))),
     "16 bits": ("png", lambda d, p: Image.fromarray((60_000 - 40_000 * p).astype("uint16"))),
-    "32 bits": ("tiff", lambda d, p: Image.fromarray((60_000 - 40_000 * p).astype("int32"))),
     "float TIFF": ("tiff", lambda d, p: Image.fromarray((1 - p).astype("float32"))),
     "CMYK": ("jpg", lambda d, p: grey(p).convert("CMYK")),
     "palette": ("gif", lambda d, p: grey(p).convert("P")),
-    "1 bit": ("bmp", lambda d, p: grey(p).convert("1")),
     "camera turned": ("jpg", lambda d, p: grey(np.rot90(p)), {"exif": TURNED}),
     "poor JPEG": ("jpg", lambda d, p: grey(p), {"quality": 10}),
-    "noise": ("png", lambda d, p: grey(p, 200 + noise(25), 80 + noise(25))),
+    "noise": ("png", lambda d, p: grey(p, 200 + 25 * NOISE, 80 + 25 * NOISE)),
     "lit from one side, pencil": ("png", lambda d, p: grey(p, 205 - 35 * COLUMNS, 90)),
     "dark corners": ("png", lambda d, p: grey(p, 235 - 55 * (ROWS ** 2 + COLUMNS ** 2), 40)),
-    "blackboard, unevenly lit": ("png", lambda d, p: grey(p, 60 - 30 * COLUMNS, 230)),
-    "squared": ("png", lambda d, p: grey(p + 0.7 * (every(50, 1)[:, None] | every(50, 1)))),
     "dark frame": ("png", lambda d, p: grey(p, np.where(EDGE > 0.83, 40, 235))),
     "drawn box": ("png", lambda d, p: grey(page(d, size=110, top=95, left=95) + (abs(EDGE - 0.46) < 0.014))),
     "underlined": ("png", lambda d, p: grey(page(d, top=50) + UNDERLINE)),
-    "specks": ("png", lambda d, p: grey(p + specks())),
+    "specks": ("png", lambda d, p: grey(p + SPECKS)),
     "thin pen": ("png", lambda d, p: grey(morphology.erosion(p, morphology.disk(4)))),
-    "thick pen": ("png", lambda d, p: grey(morphology.dilation(p, morphology.disk(4)))),
     "blurred": ("png", lambda d, p: grey(filters.gaussian(p, 5))),
     "faint": ("png", lambda d, p: grey(p, 220, 180)),
-    "colours": ("png", lambda d, p: coloured(p)),
+    "colours": ("png", lambda d, p: Image.merge("RGB", (grey(p), grey(p, 220, 60), grey(p, 160, 180)))),
     "small, in a corner": ("png", lambda d, p: grey(page(d, 600, 90, 480, 30))),
     "cut out": ("png", lambda d, p: grey(transform.resize(d[3:25, 3:25], (150, 150)))),
     "half in shadow": ("png", lambda d, p: grey(p, 230 - 70 / (1 + np.exp(12 * (ROWS + COLUMNS))), 40)),
     "page askew on a desk": ("png", lambda d, p: on_a_desk(p)),
     "photographed from the side": ("jpg", lambda d, p: from_the_side(p)),
-    "school book with a margin": ("png", lambda d, p: grey(ruled(p) + (abs(COLUMNS + 0.76) < 0.01))),
-    "ruled, noisy, unevenly lit": ("png", lambda d, p: grey(ruled(p), 203 - 33 * COLUMNS + noise(8), 50)),
+    "school book with a margin": ("png", lambda d, p: grey(p + RULES + (abs(COLUMNS + 0.76) < 0.01))),
+    "ruled, noisy, unevenly lit": ("png", lambda d, p: grey(p + RULES, 203 - 33 * COLUMNS + 8 * NOISE, 50)),
     "tiny": ("png", lambda d, p: grey(d)),
 }

@@ -1,4 +1,4 @@
-"""MNIST on disk and from mirrors, on files of five images that are taken for MNIST's; the digits sample."""
+"""MNIST on disk and from mirrors, on small files that are taken for MNIST's; the digits sample."""
 
 import gzip
 import hashlib
@@ -17,16 +17,12 @@ LABELS, TEST_LABELS = "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"
 
 
 @pytest.fixture
-def raw(tmp_path, monkeypatch):
-    """The folder with the archives of MNIST's small files; no mirror answers."""
+def raw(tmp_path, small_files, monkeypatch):
+    """The folder with the archives of small files; no mirror answers."""
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    monkeypatch.setattr(data, "FILES", {})
-    for name, shape in (("train-images-idx3-ubyte", (3, 28, 28)), (LABELS, (3,)),
-                        ("t10k-images-idx3-ubyte", (2, 28, 28)), (TEST_LABELS, (2,))):
-        header = b"".join(number.to_bytes(4, "big") for number in (0x800 + len(shape), *shape))
-        content = header + torch.randint(256, shape).byte().numpy().tobytes()
-        data.FILES[name] = hashlib.sha256(content).hexdigest()
+    for name, content in small_files.items():
+        monkeypatch.setitem(data.FILES, name, hashlib.sha256(content).hexdigest())
         (raw / f"{name}.gz").write_bytes(gzip.compress(content))
     monkeypatch.setattr(MNIST, "resources", [(path.name, hashlib.md5(path.read_bytes()).hexdigest())
                                              for path in raw.iterdir()])
@@ -40,13 +36,12 @@ def raw(tmp_path, monkeypatch):
 def mirror(raw, monkeypatch):
     """A folder with the archives, which a mirror sends; MNIST's own has none."""
     folder = raw.rename(raw.parents[2] / "mirror")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
-    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *arguments: None)
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield folder
-    server.shutdown()
-    server.server_close()
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield folder
+        server.shutdown()
 
 
 def contents(folder):
@@ -55,8 +50,6 @@ def contents(folder):
 
 def test_the_folder_is_where_mnist_root_says(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("MNIST_ROOT", raising=False)
-    assert data.root() == data.ROOT / "data"
     for value, folder in (("", data.ROOT / "data"), ("my", data.ROOT / "my"), ("~/my", tmp_path / "my")):
         monkeypatch.setenv("MNIST_ROOT", value)
         assert data.root() == folder
@@ -75,9 +68,8 @@ def test_archives_or_files_are_enough_and_are_what_torchvision_loads(raw):
 
 @pytest.mark.parametrize("name, damage", [
     (LABELS, lambda path: path.write_bytes(path.with_name(TEST_LABELS).read_bytes())),   # of another set
-    (LABELS, lambda path: path.write_bytes(b"")), (LABELS, lambda path: (path.unlink(), path.mkdir())),
-    (f"{LABELS}.gz", lambda path: path.write_bytes(path.read_bytes()[:-9])),
-    (f"{LABELS}.gz", lambda path: path.write_bytes(b"not an archive"))])
+    (LABELS, lambda path: (path.unlink(), path.mkdir())),
+    (f"{LABELS}.gz", lambda path: path.write_bytes(path.read_bytes()[:-9]))])
 def test_what_is_not_mnist_is_an_error_that_says_what_to_do(raw, name, damage):
     if name == LABELS:
         MNIST(data.root(), download=True)
@@ -85,8 +77,8 @@ def test_what_is_not_mnist_is_an_error_that_says_what_to_do(raw, name, damage):
     before = contents(raw)
     with pytest.raises(data.DataError) as error:
         data.at_hand()   # it does not pass for "no MNIST"
-    for part in (f"{raw} does not hold MNIST", name, "nothing was touched: delete the folder", "MNIST_ROOT"):
-        assert part in str(error.value)
+    assert str(error.value).startswith(f"{raw} does not hold MNIST, as the digest of {name} says; nothing was"
+                                       " touched: delete the folder")
     assert contents(raw) == before
 
 

@@ -12,19 +12,13 @@ from model import StridedNet
 
 # ---------------------------------------------------------------- a training
 
-class Own(nn.BatchNorm2d):
-    """A batch norm that does something else."""
-
-
-@pytest.mark.parametrize("layer, fast", [
-    (nn.BatchNorm2d(4, eps=1e-3, momentum=0.3), FastBatchNorm2d), (nn.Dropout(0.2), FastDropout),
-    (nn.BatchNorm2d(4, affine=False), None), (nn.BatchNorm2d(4, track_running_stats=False), None),
-    (nn.BatchNorm2d(4, momentum=None), None), (nn.BatchNorm1d(4), None), (Own(4), None),
-    (nn.Dropout(0.2, inplace=True), None), (nn.Dropout2d(0.2), None)], ids=str)
-def test_what_is_replaced_and_what_is_left(layer, fast):
+@pytest.mark.parametrize("layer", [
+    nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4, track_running_stats=False),
+    nn.BatchNorm2d(4, momentum=None), type("Own", (nn.BatchNorm2d,), {})(4), nn.Dropout(0.2, inplace=True)])
+def test_a_layer_that_does_something_else_is_left(layer):
     before = type(layer)
     with training(layer):
-        assert type(layer) is (fast or before)
+        assert type(layer) is before
 
 
 def convolutions():
@@ -48,9 +42,8 @@ def test_a_training_that_is_stopped_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize("kind", [
-    lambda net: torch.optim.AdamW(net.parameters(), 0.01, fused=True),
     lambda net: torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, fused=True),
-    lambda net: one_cycle(net, 320, 2, 32, muon_lr=0.1)[0]], ids=["AdamW", "SGD", "Muon"])
+    lambda net: one_cycle(net, 320, 2, 32, muon_lr=0.1)[0]], ids=["SGD", "Muon"])
 def test_an_optimizer_goes_on_after_a_training_and_in_the_next(kind):
     """Its averages and the last gradients follow the layout of the weights, or their values are mixed up."""
     net, plain, x = convolutions().eval(), convolutions().eval(), torch.randn(16, 1, 9, 9)
@@ -79,49 +72,36 @@ def test_16_bits_only_where_the_device_computes_in_them(monkeypatch, kind, nativ
 
 # ---------------------------------------------------------------- layers
 
-def maps(channels=12, dtype=torch.float32):
-    """Return random maps, off zero, in channels_last."""
-    x = 3 + 2 * torch.randn(32, channels, 9, 7, generator=torch.Generator().manual_seed(0))
-    return x.to(dtype).contiguous(memory_format=torch.channels_last)
-
-
 def trained_once(layer, x):
     """Return output, gradients of input, weight and bias, and the statistics after one batch."""
     x = x.clone().requires_grad_()
-    with torch.no_grad():
-        layer.weight.copy_(torch.linspace(0.5, 2, len(layer.weight)))
-        layer.bias.copy_(torch.linspace(-1, 1, len(layer.bias)))
+    nn.init.uniform_(layer.weight, 0.5, 2, generator=torch.Generator().manual_seed(1))
+    nn.init.uniform_(layer.bias, -1, 1, generator=torch.Generator().manual_seed(2))
     y = layer(x)
-    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y.dtype))
-    return y, x.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(y.dtype))
+    return y, x.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()
 
 
-@pytest.mark.parametrize("channels", [1, 4, 12, 16])
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("channels, layout, dtype, tolerance", [
+    (1, torch.channels_last, torch.float32, 1e-5), (12, torch.channels_last, torch.float32, 1e-5),
+    (12, torch.channels_last, torch.bfloat16, 1e-2), (16, torch.channels_last, torch.float32, 0),
+    (12, torch.contiguous_format, torch.float32, 0), (12, torch.channels_last, torch.float64, 0)])
 @pytest.mark.parametrize("options", [{}, {"eps": 0.1, "momentum": 0.3}], ids=str)
-def test_batch_norm_is_pytorchs(channels, dtype, tolerance, options):
-    x = maps(channels, dtype)
-    ours, theirs = nn.BatchNorm2d(channels, **options), nn.BatchNorm2d(channels, **options)
+def test_batch_norm_is_pytorchs(channels, layout, dtype, tolerance, options):
+    """Where the tolerance is 0, torch.nn's own code runs."""
+    x = (3 + 2 * torch.randn(32, channels, 9, 7)).to(dtype).contiguous(memory_format=layout)
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    ours, theirs = (nn.BatchNorm2d(channels, dtype=kind, **options) for _ in range(2))
     with training(ours):
         trained = trained_once(ours, x)
-    for a, b in zip(trained, trained_once(theirs, x), strict=True):
-        assert a.dtype == b.dtype
-        assert (a - b).abs().max() <= tolerance * b.abs().max()
-    assert ours.num_batches_tracked == 1
-    assert channels == 1 or trained[0].is_contiguous(memory_format=torch.channels_last)
+        assert trained[0].is_contiguous(memory_format=layout)
+        for a, b in zip(trained, trained_once(theirs, x), strict=True):
+            assert a.dtype == b.dtype and (a - b).abs().max() <= tolerance * b.abs().max()
+        theirs.load_state_dict(ours.state_dict())
+        assert torch.equal(ours.eval()(x), theirs.eval()(x))
 
 
-@pytest.mark.parametrize("layout, dtype, mode", [
-    (torch.contiguous_format, torch.float32, True), (torch.channels_last, torch.float64, True),
-    (torch.channels_last, torch.float32, False)])
-def test_elsewhere_batch_norm_is_pytorchs_to_the_last_bit(layout, dtype, mode):
-    x = maps(dtype=dtype).contiguous(memory_format=layout)
-    layer, theirs = (nn.BatchNorm2d(12, dtype=dtype).train(mode) for _ in range(2))
-    with training(layer):
-        assert torch.equal(layer(x), theirs(x))
-
-
-@pytest.mark.parametrize("p", [0.05, 0.25, 0.9])
+@pytest.mark.parametrize("p", [0.05, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_drops_its_share_scales_the_rest_and_passes_its_mask_back(p, dtype):
     x = torch.ones(512, 8, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -133,10 +113,9 @@ def test_dropout_drops_its_share_scales_the_rest_and_passes_its_mask_back(p, dty
     assert torch.equal(x.grad, y)
 
 
-@pytest.mark.parametrize("p", [0.05, 0.25, 0.5])
+@pytest.mark.parametrize("p", [0.05, 0.5])
 def test_dropout_is_independent_from_value_to_value(p):
     """Between any two images, and any two places, what is dropped correlates as in independent draws."""
-    torch.manual_seed(0)
     layer = FastDropout(p)
     first, second = ((layer(torch.ones(500, 500)) == 0).double() - p for _ in range(2))
     for pairs in (first @ first.T, first.T @ first, first @ second.T):
@@ -155,18 +134,15 @@ def test_dropout_in_eval_mode_and_at_its_ends():
 
 def test_one_cycle_rises_and_ends_at_nothing_and_muon_is_for_the_hidden_layers():
     optimizer, scheduler = one_cycle(StridedNet(), 320, 2, 32, 0.05, (0.9, 0.99), 0.01, muon_lr=0.1)
-    rates = []
-    for _ in range(20):
-        rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
-    for found, peak in zip(zip(*rates), (0.05, 0.1), strict=True):
-        assert (found[0], max(found), found[-1]) == pytest.approx((peak / 5, peak, 0), abs=5e-4)
-        assert found.index(max(found)) == 3   # after a fifth
     adamw, muon = optimizer.param_groups
     assert (adamw["betas"], adamw["weight_decay"], muon["weight_decay"]) == ((0.9, 0.99), 0.01, 0.01)
     assert [tuple(weight.shape) for weight in muon["params"]] == [(32, 16, 3, 3), (128, 512)]
-    assert len(adamw["params"]) + 2 == len(list(StridedNet().parameters()))
+    for batch in range(20):
+        if batch in (0, 3, 19):   # at the start, after a fifth, at the end
+            share = {0: 0.2, 3: 1, 19: 0}[batch]
+            assert (adamw["lr"], muon["lr"]) == pytest.approx((0.05 * share, 0.1 * share), abs=5e-4)
+        optimizer.step()
+        scheduler.step()
 
 
 @pytest.mark.parametrize("hidden, said", [
@@ -188,45 +164,42 @@ def test_the_direction_is_nearly_orthogonal(shape):
         assert (found - found.diag().diag()).abs().max() < 1e-4
 
 
-def muon(shape=(6, 4), kind=MuonWithAdamW):
+def muon(shape=(6, 4)):
     """Return a matrix and another parameter, with gradients, and an optimizer."""
     torch.manual_seed(3)
     matrix, other = nn.Parameter(torch.randn(*shape)), nn.Parameter(torch.randn(7))
     matrix.grad, other.grad = torch.randn(*shape), torch.randn(7)
-    return matrix, other, kind([matrix, other], [matrix], 0.02, 0.1, weight_decay=0.05)
+    return matrix, other, MuonWithAdamW([matrix, other], [matrix], 0.02, 0.1, weight_decay=0.05)
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (8, 4, 3, 3)])
-def test_a_step_is_pytorchs(shape):
-    """Of a matrix as torch.optim.Muon takes it, in its 16 bits, and of all else as AdamW does."""
+def test_steps_are_pytorchs(shape):
+    """Of a matrix as torch.optim.Muon takes them, in its 16 bits, and of all else as AdamW does."""
     matrix, other, ours = muon(shape)
-    theirs = nn.Parameter(matrix.detach().flatten(1).clone()), nn.Parameter(other.detach().clone())
+    start = matrix.detach().flatten(1).clone()
+    theirs = nn.Parameter(start.clone()), nn.Parameter(other.detach().clone())
     pytorchs = torch.optim.Muon([theirs[0]], 0.1, weight_decay=0.05, momentum=0.9, ns_steps=3)
     adamw = torch.optim.AdamW([theirs[1]], 0.02, weight_decay=0.05)
     for _ in range(5):
-        before = matrix.detach().flatten(1).clone()
         matrix.grad, other.grad = torch.randn(*shape), torch.randn(7)
         theirs[0].grad, theirs[1].grad = matrix.grad.flatten(1).clone(), other.grad.clone()
         for optimizer in (ours, pytorchs, adamw):
             optimizer.step()
-        step = (matrix.detach().flatten(1) - before).norm()
-        assert (matrix.flatten(1) - theirs[0]).norm() < 0.05 * step
-        assert torch.equal(other, theirs[1])
-        theirs[0].data = matrix.detach().flatten(1).clone()
+    assert (matrix.flatten(1) - theirs[0]).norm() < 0.05 * (matrix.flatten(1) - start).norm()
+    assert torch.equal(other, theirs[1])
 
 
 def test_a_matrix_without_a_gradient_stays():
-    matrix, other, optimizer = muon()
-    matrix.grad, before = None, (matrix.detach().clone(), other.detach().clone())
+    matrix, _, optimizer = muon()
+    matrix.grad, before = None, matrix.detach().clone()
     optimizer.step()
-    assert torch.equal(matrix, before[0]) and not torch.equal(other, before[1])
+    assert torch.equal(matrix, before)
 
 
-@pytest.mark.parametrize("kind", [MuonWithAdamW, type("Own", (MuonWithAdamW,), {})])
-def test_hooks_run_once_a_step(kind):
+def test_hooks_run_once_a_step():
     """Though an AdamW was made before, whose step PyTorch has wrapped in hooks ever since."""
     torch.optim.AdamW([nn.Parameter(torch.ones(1))])
-    called, (*_, optimizer) = [], muon(kind=kind)
+    called, (*_, optimizer) = [], muon()
     optimizer.register_step_pre_hook(lambda *arguments: called.append("before"))
     optimizer.register_step_post_hook(lambda *arguments: called.append("after"))
     optimizer.step(), optimizer.step()
@@ -234,16 +207,15 @@ def test_hooks_run_once_a_step(kind):
 
 
 def test_a_step_takes_a_closure_and_leaves_the_gradients():
-    (matrix, other, optimizer), (twin, other_twin, theirs) = muon(), muon()
+    (matrix, other, optimizer), (twin, _, theirs) = muon(), muon()
+    matrix.grad = other.grad = None
 
     def closure():
-        optimizer.zero_grad()
-        loss = (matrix * twin.grad).sum() + (other * other_twin.grad).sum()
+        loss = (matrix * twin.grad).sum()
         loss.backward()
         return loss
     assert optimizer.step(closure).requires_grad and theirs.step() is None
-    assert torch.equal(matrix, twin) and torch.equal(other, other_twin)
-    assert torch.equal(matrix.grad, twin.grad)
+    assert torch.equal(matrix, twin) and torch.equal(matrix.grad, twin.grad)
 
 
 def test_muon_continues_from_its_state():
