@@ -44,16 +44,17 @@ def frontier(trainings, published=PUBLISHED):
     theirs = published.assign(error=100 - published["accuracy"], colour=ORANGE, network=published["who"])
     points = pandas.concat([ours, theirs]).sort_values("parameters")
     best = points[points["error"] == points["error"].cummin()]   # no smaller one has a lower error
-    axis = chart("MNIST: error against size", "parameters", "test error, %", (12, 7), xscale="log",
-                 yscale="log")
-    axis.step(best["parameters"], best["error"], where="post", color=GREY, label="the best for their size")
+    axis = chart("MNIST: error against size", "parameters", "test error, %", (11, 7), xscale="log",
+                 yscale="log", xlim=(400, 700_000), ylim=(0.3, 14))
+    axis.step(best["parameters"], best["error"], where="post", color=GREY,
+              label="the best for their size, ours and published")
     axis.errorbar(*ours[["parameters", "error", "std"]].T.to_numpy(), fmt="o", color=BLUE,
                   label="ours: mean and standard deviation over seeds")
     axis.plot(theirs["parameters"], theirs["error"], "s", color=ORANGE, label="published: one run each")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set(major_locator=LogLocator(subs=(1, 2, 4, 6)), major_formatter="{x:g}",
                    minor_locator=NullLocator())
-    axis.legend(loc="lower left")
+    axis.legend(loc="upper right", frameon=False)
     name_points(axis, points[["network", "parameters", "error", "colour"]].to_numpy())
     return axis.figure
 

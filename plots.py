@@ -15,6 +15,7 @@ import pandas
 import torch
 from IPython.display import display
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 from torch import nn
 
 from lab.record import often_misread, over_seeds, trainings
@@ -57,11 +58,25 @@ def _gallery(pictures, columns, heading=""):
 
 
 def name_points(axis, points):
-    """Write the names of points (name, x, y, colour) in a column beside the axes, with a line to each."""
-    points = sorted(points, key=lambda point: point[2])   # so that few lines cross
-    for height, (name, x, y, colour) in zip(np.linspace(0, 1, len(points)), points):
-        axis.annotate(name, (x, y), (1.02, height), textcoords="axes fraction", va="center", color=colour,
-                      fontsize=10, arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4})
+    """Write (name, x, y, colour) of each point at the first free place; the axes must have their limits."""
+    axis.figure.draw_without_rendering()   # so that places on the page are known
+    at = [axis.transData.transform((x, y)) for _, x, y, _ in points]
+    taken, frame = [Bbox([place - 8, place + 8]) for place in at], axis.get_window_extent()
+    places = [(right, up) for up in (0, 10, -10, 25, -25, 40, -40, 60, -60)
+              for right in ((8, -8) if abs(up) < 25 else (20, -20))]
+    for name, x, y, colour in points:
+        text = axis.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", color=colour,
+                             fontsize=10)
+        for place in places:
+            text.set(position=place, horizontalalignment="left" if place[0] > 0 else "right")
+            box = text.get_window_extent().padded(1)
+            inside = frame.contains(*box.min) and frame.contains(*box.max)
+            if inside and not any(box.overlaps(other) for other in taken):
+                break   # if no place is free, the last one has to do
+        taken.append(box)
+        if abs(place[0]) > 8:
+            axis.annotate("", (x, y), place, textcoords="offset points", va="center",
+                          arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.5})
 
 
 def _each(histories, field):
@@ -79,8 +94,9 @@ def _by_epoch(histories, field):
 def plot_error(axis, histories, split):
     """Draw the error by epoch on images of a split, on a log scale; of a training without scores nothing."""
     error = 100 - _by_epoch(histories, "train_accuracy" if split == "training" else "accuracy")
-    error.plot(ax=axis, marker="o", markersize=4, logy=True, grid=True, legend=False, xlabel="epoch",
-               ylabel=f"error on {split} images, %")
+    axis.plot(error, marker="o", markersize=4, label=list(error))
+    axis.set(xlabel="epoch", ylabel=f"error on {split} images, %", yscale="log")
+    axis.grid()
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.yaxis.set(major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), major_formatter="{x:g}",
                    minor_locator=NullLocator())
@@ -97,7 +113,9 @@ def training_curves(histories, target=None):
     if target:
         axis.axhline(100 - target, color=GREY, linestyle=":", linewidth=2, label=f"target {target:g} %")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(_each(histories, "dataset"))
+    first = next(iter(histories.values()))
+    taken = f", epochs {first.trained + 1} to {len(first)} from the record" * (first.trained < len(first))
+    figure.suptitle(_each(histories, "dataset") + taken)
 
 
 def rate_and_error(histories):
@@ -171,14 +189,16 @@ def against(study, xlabel, runs, column="last"):
 
 
 def accuracy_against_seconds(results, labels):
-    """Draw mean and deviation of the accuracy of recorded runs against the median seconds of training."""
-    axis = chart("MNIST: every run's mean and standard deviation over seeds", "median seconds of training",
-                 f"{_each(results.runs, 'scored_on')} accuracy, %", (10, 6.5))
+    """Draw the mean accuracy of recorded runs against the median seconds of their training."""
+    axis = chart("MNIST: mean and standard deviation over seeds", "seconds of training, median over seeds",
+                  f"{_each(results.runs, 'scored_on')} accuracy, %", (10, 6.5), xscale="log", xmargin=0.3)
     points = []
     for label in labels:
-        accuracies, seconds = (results.over_seeds(label, column) for column in ("last", "seconds"))
+        accuracies, seconds = (results.over_seeds(label, name) for name in ("last", "seconds"))
+        axis.errorbar(seconds.median(), accuracies.mean(), accuracies.std(), fmt="o", color=BLUE, capsize=3)
         points.append((label, seconds.median(), accuracies.mean(), BLUE))
-        axis.errorbar(*points[-1][1:3], accuracies.std(), fmt="o", color=BLUE, capsize=3)
+    axis.xaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), major_formatter="{x:g}",
+                   minor_locator=NullLocator())
     name_points(axis, points)
 
 

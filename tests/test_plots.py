@@ -92,8 +92,6 @@ def test_sheets_show_mistakes_and_nothing_else(tiny, monkeypatch):
     assert images()[0][[0, 5, 10], 11].tolist() == [9, 8, 8] and images()[0].sum() == 25
     plots.mistakes(net, data)
     assert len(images()) == 16 and plt.gcf().axes[0].get_title() == "true 5, read as 11 (93 %)"
-    plots.mistakes(net, data._replace(test=Split(tiny.test.images, read)))
-    assert not images()
     monkeypatch.setattr(plots, "DOUBTFUL", {3})
     plots.misread_sheet(data, {"0": [2, 3], "1": [3], "2": [2, 3, 5]})   # the last is misread by one of three
     assert [axis.get_title() for axis in plt.gcf().axes[:3]] == ["3* (3/3)", "2 (2/3)", ""]
