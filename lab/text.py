@@ -120,6 +120,8 @@ def written(value, form=None):
     if isinstance(value, bool) or not isinstance(value, (int, float)) and not hasattr(value, "item"):
         raise TypeError(f"{value!r} is no number")
     value = value.item() if hasattr(value, "item") else value
+    if value != value:
+        raise ValueError("it is not known: no seed has it")
     return f"{value:{form or (',' if isinstance(value, int) else '.2f')}}"
 
 

@@ -43,7 +43,8 @@ def test_a_condition_holds_its_words(names):
 
 @pytest.mark.parametrize("expression, message", {
     "nothing": "NameError", "scores[7]": "KeyError", "whole +": "SyntaxError", "scores.nan": "AttributeError",
-    "failed": "'failed' has no interval", "one": "1 seeds", "True": "is no number"}.items())
+    "failed": "'failed' has no interval", "one": "1 seeds", "True": "is no number",
+    "part * float('nan')": "it is not known"}.items())
 def test_what_no_record_has_is_listed_and_its_number_left(names, expression, message):
     source = f"So <!--= {expression} -->1.00 %."
     renewed, (false,) = text.renewed(source)
