@@ -89,7 +89,7 @@ def test_an_interrupted_recording_continues_and_what_became_false_is_listed(reco
 @pytest.mark.parametrize("code, message", [
     ("1 / 0", "cell 2 failed with ZeroDivisionError: division by zero"),
     ("import os; os._exit(1)", "the kernel ended in cell 2: interrupted, or out of memory"),
-    ("1 + 1", f'no cell makes results = Results("{NAME}", ...): failed with NameError')])
+    ("1 + 1", f'no cell makes results = Results("{NAME}", ...): failed with')])
 def test_a_run_that_fails_publishes_nothing(recorded, code, message):
     notebook = notebook_in(recorded / "notebooks")
     notebook.cells[1:] = [nbformat.v4.new_code_cell(code)]
