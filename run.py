@@ -167,8 +167,11 @@ def work(options):
             publish.show(name, "recorded" if options.recorded else "")
     if options.text or options.record or options.seeds:
         draw()
-        for sentence in publish.renew():
+        false = publish.renew()
+        for sentence in false:
             print(f"false: {sentence}", file=sys.stderr)
+        if options.text and false:
+            return 1
     if failed:
         print(f"failed, and not recorded: {'; '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

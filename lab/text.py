@@ -144,7 +144,7 @@ def renewed(text, notebook=None):
             elif kind == "=":
                 value = written(value, form)
                 same_form = re.escape(re.sub(NUMBER, "@", value)).replace("@", f"(?:{NUMBER})")
-                there = re.match(same_form, text[end:])
+                there = re.match(f"{same_form}|{NUMBER}", text[end:])
                 parts.append(value)
                 end += there.end() if there else 0
         except MISTAKES as error:

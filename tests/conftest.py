@@ -81,7 +81,7 @@ def tree(tmp_path):
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory, small_files):
-    """A copy in which 15_small was recorded on small MNIST, its files before that, and what run.py gave."""
+    """A copy in which a small step was recorded on small MNIST, its files before, and what run.py gave."""
     tree = project.copied(tmp_path_factory.mktemp("recording") / "tree")
     small = tree.parent / "small"
     (small / "MNIST" / "raw").mkdir(parents=True)
@@ -89,19 +89,19 @@ def recording(tmp_path_factory, small_files):
         (small / "MNIST" / "raw" / name).write_bytes(content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in small_files.items()}
     for name, text in {"lab/data.py": f"FILES = {digests}\n", "studies.py": project.STUDY,
-                       "results/targets.csv": "15_small,DigitNet,last,50\n"}.items():
+                       "results/targets.csv": f"{project.NAME},DigitNet,last,50\n"}.items():
         project.add(tree / name, text)
     project.write_step(tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MNIST_ROOT", str(small))
         project.run_py(tree, "--text")
         before = project.files(tree)
-        status, output, errors = project.run_py(tree, "--record", "15_small", "--seeds", "0-1")
+        status, output, errors = project.run_py(tree, "--record", project.NAME, "--seeds", "0-1")
     return SimpleNamespace(tree=tree, small=small, before=before, status=status, output=output, errors=errors)
 
 
 @pytest.fixture
 def recorded(recording, tmp_path, monkeypatch):
-    """A copy of the project in which 15_small was recorded on small MNIST, which is there."""
+    """A copy of the project in which a small step was recorded on small MNIST, which is there."""
     monkeypatch.setenv("MNIST_ROOT", str(recording.small))
     return shutil.copytree(recording.tree, tmp_path / "recorded")

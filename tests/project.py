@@ -17,7 +17,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"digits", "lab"} | {path.stem for path in ROOT.glob("*.py")} - {"conftest"}
-NAME = "15_small"   # the step: two short trainings, DigitNet and slow
+NUMBER = 1 + len(list(ROOT.glob("notebooks/[0-9]*_*.ipynb")))
+NAME = f"{NUMBER}_small"   # the step: two short trainings, DigitNet and slow
 TEXT = """The network learns<!--? run("DigitNet").last.min() > 50 -->: from seed 0 it ends at
 <!--= run("DigitNet").last[0] -->0 %. There are <!--= len(run("DigitNet").last) -->0 seeds.
 """

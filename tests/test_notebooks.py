@@ -27,11 +27,18 @@ FOURTEEN = NAMES[:14]
 NOTEBOOKS = {name: read(name) for name in NAMES}
 MARKER = "# NBVAL_IGNORE_OUTPUT"
 every_notebook = pytest.mark.parametrize("name", NAMES)
+every_record = pytest.mark.parametrize("name", record.read_all())
 
 
 def again(name):
     """Say how a notebook is published anew."""
     return f"`python run.py --record {name}` publishes it anew, and trains only what is not recorded"
+
+
+def assert_none(faults):
+    """Raise AssertionError with every fault in a line of its own."""
+    faults = "\n".join(faults)
+    assert not faults, f"\n{faults}"
 
 
 def code(notebook):
@@ -56,28 +63,29 @@ def faults_of_form(name, notebook):
     cells = code(notebook)
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         yield f"its cells were not executed in order; {again(name)}"
-    for number, cell in enumerate(cells[1:], 2):
+    for cell in cells[1:]:
         lines = cell.source.splitlines()
+        here = f"the code cell that begins with {next(line for line in lines if line != MARKER)!r}"
         if not cell.outputs:
-            yield f"code cell {number} shows nothing; after the set-up each one should; {again(name)}"
+            yield f"{here} shows nothing; after the set-up each one should; {again(name)}"
         if any("nbval" in line.lower() and line != MARKER for line in lines):
-            yield f"code cell {number}: nbval overlooks a marker that is not exactly {MARKER!r}"
+            yield f"{here}: nbval overlooks a marker that is not exactly {MARKER!r}"
         measured = "Results(" in cell.source or re.search(r"  epoch |\d\.\d\d %", shown(cell))
         if measured and MARKER not in lines:
-            yield f"code cell {number} is measured, other machines differ: begin it with {MARKER}"
+            yield f"{here} is measured, other machines differ: begin it with {MARKER}"
         if MARKER in lines and not measured and "MNIST" not in shown(cell):
-            yield f"code cell {number} is the same on every machine: take {MARKER} away"
+            yield f"{here} is the same on every machine: take {MARKER} away"
         if len(lines) > 20 or re.search(r"import \*|^\s*[%!]|class .*Module", cell.source, re.M):
-            yield f"code cell {number}: at most 20 lines, no `import *`, no %magic; networks go into model.py"
+            yield f"{here}: at most 20 lines, no `import *`, no %magic; networks go into model.py"
         for output in cell.outputs:
             if output.output_type == "error" or output.get("name") == "stderr":
-                yield f"code cell {number} ends in an error or a warning"
+                yield f"{here} ends in an error or a warning"
             if "image/png" in output.get("data", {}):
                 alt = output.metadata.get("image/png", {}).get("alt", "")
                 if len(alt.split()) < 6:
-                    yield f"the picture of code cell {number} needs show(\"what it shows, in a sentence\")"
+                    yield f"{here}: its picture needs show(\"what it shows\"), in six words or more"
         if re.search(r"(?<![\w.])/(home|root|tmp|content|Users|usr|work|var)/|0x[0-9a-f]{6}", shown(cell)):
-            yield f"code cell {number} shows a path or an address of one machine"
+            yield f"{here} shows a path or an address of one machine"
     if notebook.metadata.kernelspec.name != "python3" or "widgets" in notebook.metadata:
         yield "its kernel must be python3, and its metadata have no widgets"
     if cells[-1].source != "compare(results)" or notebook.cells[-1] is not cells[-1]:
@@ -86,7 +94,7 @@ def faults_of_form(name, notebook):
 
 @every_notebook
 def test_a_notebook_is_whole(name):
-    assert not list(faults_of_form(name, NOTEBOOKS[name]))
+    assert_none(faults_of_form(name, NOTEBOOKS[name]))
 
 
 @every_notebook
@@ -105,6 +113,9 @@ def test_its_sections(name):
                   "Try it", "Beside the reference", "For the tests"]
     assert set(wanted) <= set(sections), f"it needs the sections {', '.join(wanted)}"
     assert re.search(r"\d", sections["Target"]), "the Target names a number, predicted before training"
+    for row in results.TARGETS[results.TARGETS["notebook"] == name].itertuples():
+        assert re.search(rf"\b{row.value:g}(\.?0)? %", sections["Target"]), (
+            f"results/targets.csv has {row.value:g} % for {row.run}, and the Target does not say so")
     assert len(sections["Analysis"].split()) > 30, "the Analysis says what came out"
 
 
@@ -170,7 +181,10 @@ def faults_of_text(source, name=None):
 
 def faults_of_outputs(name, notebook):
     """Yield where the outputs of a notebook are not what the record says."""
-    ours, outputs = record.read_all()[name], "\n".join(map(shown, code(notebook)))
+    ours, outputs = record.read_all().get(name), "\n".join(map(shown, code(notebook)))
+    if not ours:
+        yield f"it has no record yet; {again(name)}"
+        return
     lines = [line for line in outputs.splitlines() if "  epoch " in line]
     if lines != [epoch.line("MNIST", history.planned, history.scored_on)
                  for history in ours.runs.values() for epoch in history]:
@@ -183,7 +197,7 @@ def faults_of_outputs(name, notebook):
     for measure, value in ours.measures.items():
         number = f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
         if not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", outputs):
-            yield f"no output shows the measure {measure} = {number}; {again(name)}"
+            yield f"no output shows the measure {measure} = {number}: print it; {again(name)}"
     for cell in code(notebook):
         if cell.source.startswith("show_source(") and shown(cell).strip() != fresh(cell.source).strip():
             yield f"{cell.source} printed what is no longer the source; {again(name)}"
@@ -208,13 +222,12 @@ def faults(name, notebook):
 
 @every_notebook
 def test_a_notebook_is_true(name):
-    assert not list(faults_of_outputs(name, NOTEBOOKS[name]))
-    assert not faults_of_text(prose(NOTEBOOKS[name]), name)
+    assert_none([*faults_of_outputs(name, NOTEBOOKS[name]), *faults_of_text(prose(NOTEBOOKS[name]), name)])
 
 
 @pytest.mark.parametrize("place", publish.TEXTS)
 def test_a_text_is_true(place):
-    assert not faults_of_text((record.ROOT / place).read_text("utf-8"))
+    assert_none(faults_of_text((record.ROOT / place).read_text("utf-8")))
 
 
 @pytest.mark.parametrize("path", [*record.ROOT.glob("*.md"), *record.ROOT.glob("results/*.md"),
@@ -232,7 +245,7 @@ def test_links_lead_somewhere(path):
 
 # ---------------------------------------------------------------- are the records possible?
 
-@every_notebook
+@every_record
 def test_a_record_is_of_these_networks_and_has_its_weights(name):
     """Every layer that was recorded is the one that the class in model.py has today."""
     ours, blank = record.read_all(), Split(torch.zeros(1, 1, 28, 28), torch.zeros(1).long())
@@ -250,7 +263,7 @@ def test_a_record_is_of_these_networks_and_has_its_weights(name):
     assert {path.name for path in record.weights_path(name, "x").parent.glob("*")} == wanted
 
 
-@every_notebook
+@every_record
 def test_misread_images_are_as_many_as_the_accuracy_says(name):
     ours = record.read_all()[name]
     for label, by_seed in ours.misread.items():

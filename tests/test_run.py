@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
-from project import NAME, add, edit, files, interrupted, run_py
+from project import NAME, NUMBER, add, edit, files, interrupted, run_py
 
 import run
 from lab import publish
@@ -148,7 +148,7 @@ def test_a_new_step_has_a_place_for_all_that_is_to_be_written(tree):
     notebook, last = notebook_in(tree / "notebooks"), publish.names()[-1]
     head, *texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert status == 0 and f"notebooks/{NAME}.ipynb is made" in output
-    assert head.startswith("# 15. FILL IN: small") and f"[previous: most accurate]({last}.ipynb)" in head
+    assert head.startswith(f"# {NUMBER}. FILL IN: small") and f"]({last}.ipynb)" in head
     assert f"{publish.REPOSITORY}/blob/main/notebooks/{NAME}.ipynb)" in head
     before = nbformat.read(tree / "notebooks" / f"{last}.ipynb", as_version=4)
     assert f" | [next: small]({NAME}.ipynb)\n" in before.cells[0].source
@@ -198,8 +198,8 @@ NO_MNIST = "no MNIST here and no network to fetch it from; what is recorded is o
 
 @pytest.mark.parametrize("arguments, message", [
     (["--record", "5_gap"], NO_MNIST), (["5_gap", "--seeds", "7"], NO_MNIST), (["--page"], NO_MNIST),
-    (["5_gap", "--recorded"], NO_MNIST), (["--new", "16_small"], "a new step is named NUMBER_IDEA; the next"),
-    (["--new", "small"], "the next number is 15"), (["--new", "15_"], "the next number is 15"),
+    (["5_gap", "--recorded"], NO_MNIST), (["--new", f"{NUMBER + 1}_small"], "is named NUMBER_IDEA"),
+    (["--new", "small"], f"next number is {NUMBER}"), (["--new", f"{NUMBER}_"], f"next number is {NUMBER}"),
     (["--new", NAME, "--from", "5_gapp"], "no notebook named 5_gapp to start from; there are 1_baseline")])
 def test_what_is_refused_changes_nothing(tree, no_mnist, arguments, message):
     before = files(tree)
